@@ -1,0 +1,187 @@
+//! `CatalogReader`: the side that asks what a file is. A hash look-up under a short lock, never SQL.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::Notify;
+
+use super::{FileKind, Object, Resolution, wanted::Queue, wanted::Wanted};
+
+/// Most files whose object is kept ready. A server with more open files than this is not known to exist;
+/// when it is reached, everything is forgotten and read again from the directory.
+const KEPT_FILES: usize = 200_000;
+
+/// Most relations that are remembered by number, for the waits of replay.
+const KEPT_RELATIONS: usize = 10_000;
+
+/// What a path says about a file, before any catalog was asked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum FileRef {
+    /// A file of an object; the kind is given where the path alone tells it.
+    Of(FileKey, Option<FileKind>),
+    /// A file of no object.
+    Kind(FileKind),
+    /// Nothing.
+    Nothing,
+}
+
+/// What an engine's catalog knows an object's file by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum FileKey {
+    /// PostgreSQL: database, 0 for shared relations, and relfilenode.
+    Relation {
+        /// Oid of the database.
+        database: u32,
+        /// File number.
+        relfilenode: u32,
+    },
+}
+
+/// What an engine has read of its catalog so far.
+pub(crate) trait Directory: Send + Sync {
+    /// What a path says.
+    fn read_path(&self, path_tail: &str) -> FileRef;
+    /// The object of a file, if it has been read.
+    fn file(&self, key: &FileKey) -> Option<Object>;
+    /// The object with this number in this database, if it has been read.
+    fn relation(&self, database: u32, relation: u32) -> Option<Object>;
+}
+
+struct Shared {
+    directory: Box<dyn Directory>,
+    files: RwLock<HashMap<FileRef, Arc<Object>>>,
+    relations: RwLock<HashMap<(u32, u32), Arc<Object>>>,
+    queue: Mutex<Queue>,
+    wake: Notify,
+}
+
+/// Tells which object a file belongs to. Cheap to clone; clones share what is known.
+#[derive(Clone)]
+pub struct CatalogReader(Arc<Shared>);
+
+impl fmt::Debug for CatalogReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CatalogReader").finish_non_exhaustive()
+    }
+}
+
+impl CatalogReader {
+    pub(crate) fn new(directory: Box<dyn Directory>) -> Self {
+        Self(Arc::new(Shared {
+            directory,
+            files: RwLock::default(),
+            relations: RwLock::default(),
+            queue: Mutex::default(),
+            wake: Notify::new(),
+        }))
+    }
+
+    /// A reader that knows these files and nothing else: it drives processors without a server. Keys are path
+    /// tails, such as `base/16384/16385`; segments and forks of the same relation are found too.
+    pub fn recorded(objects: Vec<(String, Object)>) -> Self {
+        let reader = Self::new(Box::new(crate::postgresql::path::PathsOnly));
+        {
+            let mut files = reader.0.files.write().unwrap_or_else(PoisonError::into_inner);
+            for (tail, object) in objects {
+                if let FileRef::Of(key, _) = reader.0.directory.read_path(&tail) {
+                    for kind in [FileKind::Fsm, FileKind::Vm] {
+                        let fork = Object { kind, ..object.clone() };
+                        files.insert(FileRef::Of(key.clone(), Some(kind)), Arc::new(fork));
+                    }
+                    files.insert(FileRef::Of(key, None), Arc::new(object));
+                }
+            }
+        }
+        reader
+    }
+
+    /// What the file at this path is. `path_tail` is the end of the path as the kernel gives it: up to four
+    /// names joined by `/`. Never waits for SQL.
+    pub fn resolve(&self, path_tail: &str) -> Resolution {
+        let file = self.0.directory.read_path(path_tail);
+        let (key, kind) = match &file {
+            FileRef::Kind(kind) => return Resolution::Kind(*kind),
+            FileRef::Nothing => return Resolution::Unresolved,
+            FileRef::Of(key, kind) => (key, *kind),
+        };
+        let known = self.0.files.read().unwrap_or_else(PoisonError::into_inner).get(&file).cloned();
+        if let Some(object) = known {
+            return Resolution::Object(object);
+        }
+        if let Some(mut object) = self.0.directory.file(key) {
+            object.kind = kind.unwrap_or(object.kind);
+            let object = Arc::new(object);
+            let mut files = self.0.files.write().unwrap_or_else(PoisonError::into_inner);
+            if files.len() >= KEPT_FILES {
+                files.clear();
+            }
+            files.insert(file, Arc::clone(&object));
+            return Resolution::Object(object);
+        }
+        self.want(Wanted::File(key.clone()))
+    }
+
+    /// The object with this number, looked up if need be.
+    pub(crate) fn relation(&self, database: u32, relation: u32) -> Option<Arc<Object>> {
+        let known = self.0.relations.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(object) = known.get(&(database, relation)) {
+            return Some(Arc::clone(object));
+        }
+        drop(known);
+        let Some(object) = self.0.directory.relation(database, relation) else {
+            self.want(Wanted::Relation { database, relation });
+            return None;
+        };
+        let object = Arc::new(object);
+        let mut known = self.0.relations.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= KEPT_RELATIONS {
+            known.clear();
+        }
+        known.insert((database, relation), Arc::clone(&object));
+        Some(object)
+    }
+
+    fn want(&self, wanted: Wanted) -> Resolution {
+        let mut queue = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = queue.ask(wanted, Instant::now());
+        if asked.due {
+            self.0.wake.notify_one();
+        }
+        if asked.pending { Resolution::Pending } else { Resolution::Unresolved }
+    }
+
+    /// Waits until something is to be looked up.
+    pub(crate) async fn wanted(&self) {
+        self.0.wake.notified().await;
+    }
+
+    /// Takes what is to be looked up now, and how long until more becomes due.
+    pub(crate) fn take_due(&self) -> (Vec<Wanted>, Option<Duration>) {
+        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner).take_due(Instant::now())
+    }
+
+    /// Forgets those of the wanted that are known by now, so that the queue has room.
+    pub(crate) fn settle(&self, wanted: &[Wanted]) {
+        let found: Vec<_> = wanted
+            .iter()
+            .filter(|wanted| match wanted {
+                Wanted::File(key) => self.0.directory.file(key).is_some(),
+                Wanted::Relation { database, relation } => {
+                    self.0.directory.relation(*database, *relation).is_some()
+                }
+            })
+            .collect();
+        let mut queue = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        found.into_iter().for_each(|wanted| queue.forget(wanted));
+    }
+
+    /// Forgets names that may have changed; they are made anew from the directory when asked for.
+    pub(crate) fn refresh(&self) {
+        self.0.files.write().unwrap_or_else(PoisonError::into_inner).clear();
+        self.0.relations.write().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}

@@ -1,0 +1,139 @@
+//! `Database`: the handle of one declared or discovered server, and the workers behind it.
+//!
+//! The handle is cheap to clone and holds the server's connections. The workers end when [`Database::close`]
+//! is called; clones that are still held then see the last view and get errors from samplers.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use blameio_config::ComponentId;
+use blameio_pipeline::{ServerPublisher, WatchedServer};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    catalog::CatalogReader,
+    check::Finding,
+    engine::Engine,
+    follow,
+    positions::{PrimarySampler, ReplicaSampler},
+};
+
+struct Inner {
+    id: ComponentId,
+    server: WatchedServer,
+    publisher: Arc<ServerPublisher>,
+    catalog: CatalogReader,
+    engine: Arc<dyn Engine>,
+    primary: Option<Arc<dyn Engine>>,
+    end: CancellationToken,
+    workers: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// One database server.
+#[derive(Clone)]
+pub struct Database(Arc<Inner>);
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database").field("id", &self.0.id).finish_non_exhaustive()
+    }
+}
+
+impl Database {
+    pub(crate) fn new(
+        id: ComponentId,
+        engine: Arc<dyn Engine>,
+        catalog: CatalogReader,
+        primary: Option<Arc<dyn Engine>>,
+    ) -> Self {
+        let (publisher, server) = WatchedServer::new(id.clone());
+        Self(Arc::new(Inner {
+            id,
+            server,
+            publisher: Arc::new(publisher),
+            catalog,
+            engine,
+            primary,
+            end: CancellationToken::new(),
+            workers: Mutex::default(),
+        }))
+    }
+
+    /// The extension that declares it.
+    pub fn id(&self) -> &ComponentId {
+        &self.0.id
+    }
+
+    /// Its identity and processes, as a value that changes.
+    pub fn server(&self) -> WatchedServer {
+        self.0.server.clone()
+    }
+
+    /// Which object a file belongs to.
+    pub fn catalog(&self) -> CatalogReader {
+        self.0.catalog.clone()
+    }
+
+    /// Asks it, as a replica, for its positions. All samplers share one connection.
+    pub fn replica(&self) -> ReplicaSampler {
+        ReplicaSampler { engine: Arc::clone(&self.0.engine) }
+    }
+
+    /// Asks its primary for its position, where `primary_dsn` is set.
+    pub fn primary(&self) -> Option<PrimarySampler> {
+        self.0.primary.as_ref().map(|engine| PrimarySampler { engine: Arc::clone(engine) })
+    }
+
+    /// Looks at everything the agent needs of the server, for the operator.
+    pub async fn check(&self) -> Vec<Finding> {
+        let mut findings = self.0.engine.check().await;
+        if let Some(primary) = &self.0.primary {
+            findings.push(match primary.flushed().await {
+                Ok(_) => Finding::good("the primary answers"),
+                Err(error) => Finding::missing(
+                    format!("the primary cannot be asked for its position: {error}"),
+                    "correct primary_dsn; without it transport lag is unknown",
+                ),
+            });
+        }
+        findings
+    }
+
+    /// Starts the workers; a second call does nothing.
+    pub(crate) fn start(&self) {
+        let mut workers = self.0.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        if workers.is_empty() && !self.0.end.is_cancelled() {
+            let (id, engine, end) = (self.0.id.clone(), Arc::clone(&self.0.engine), self.0.end.clone());
+            let publisher = Arc::clone(&self.0.publisher);
+            workers.push(tokio::spawn(follow::server(id.clone(), Arc::clone(&engine), publisher, end.clone())));
+            let catalog = self.0.catalog.clone();
+            workers.push(tokio::spawn(follow::catalog(id, engine, catalog, self.0.server.clone(), end)));
+        }
+    }
+
+    /// Ends the workers and closes every connection.
+    pub(crate) async fn close(&self) {
+        self.0.end.cancel();
+        let workers = std::mem::take(&mut *self.0.workers.lock().unwrap_or_else(PoisonError::into_inner));
+        for worker in workers {
+            if let Err(error) = worker.await
+                && error.is_panic()
+            {
+                tracing::error!(server = %self.0.id, "a worker ended by a panic");
+            }
+        }
+        self.0.engine.close(false).await;
+        if let Some(primary) = &self.0.primary {
+            primary.close(false).await;
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.end.cancel();
+    }
+}

@@ -1,0 +1,102 @@
+//! What can go wrong with a database server, with what was tried and what the operator can do.
+//!
+//! No variant holds a DSN, a password or the text of a statement, so none can be printed.
+
+use thiserror::Error;
+
+/// A server cannot be declared, reached or asked.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum DatabaseError {
+    /// The connection string is not usable.
+    #[error("the connection string is not usable: {reason}")]
+    Dsn {
+        /// What is wrong, without any part of the string.
+        reason: String,
+    },
+    /// No connection string, and the server was not found on this host.
+    #[error("no connection to {server} is known; {remedy}")]
+    NotConfigured {
+        /// The extension's id.
+        server: String,
+        /// What the operator can do.
+        remedy: String,
+    },
+    /// Nobody answers.
+    #[error("cannot connect to {server}: {reason}; {remedy}")]
+    Connect {
+        /// Host and port, or socket directory and port.
+        server: String,
+        /// What came of it.
+        reason: String,
+        /// What the operator can do.
+        remedy: String,
+    },
+    /// The server answers and refuses.
+    #[error("{server} refuses the connection ({code}): {reason}; {remedy}")]
+    Refused {
+        /// Host and port, or socket directory and port.
+        server: String,
+        /// SQLSTATE.
+        code: String,
+        /// What the server says.
+        reason: String,
+        /// What the operator can do.
+        remedy: String,
+    },
+    /// The last attempt failed and the next one is not due yet.
+    #[error("not connected to {server}; the next attempt is due in {wait_ms} ms, the last one failed: {last}")]
+    Backoff {
+        /// Host and port, or socket directory and port.
+        server: String,
+        /// Milliseconds until the next attempt.
+        wait_ms: u64,
+        /// What came of the last attempt.
+        last: Box<DatabaseError>,
+    },
+    /// A statement failed.
+    #[error("{server} cannot answer ({purpose}; {code}): {remedy}")]
+    Query {
+        /// Host and port, or socket directory and port.
+        server: String,
+        /// What was asked for.
+        purpose: &'static str,
+        /// SQLSTATE, or what came in its place.
+        code: String,
+        /// What the operator can do.
+        remedy: String,
+    },
+    /// No answer in time.
+    #[error("{server} did not answer in {after_ms} ms ({purpose}); it is overloaded or the network is gone")]
+    Timeout {
+        /// Host and port, or socket directory and port.
+        server: String,
+        /// What was asked for.
+        purpose: &'static str,
+        /// Milliseconds waited.
+        after_ms: u64,
+    },
+    /// The agent took its own statement back because replay waited for it.
+    #[error("{purpose} was taken back because replay on {server} waited for it; it is tried again later")]
+    Yielded {
+        /// Host and port, or socket directory and port.
+        server: String,
+        /// What was asked for.
+        purpose: &'static str,
+    },
+}
+
+impl DatabaseError {
+    /// Whether the connection is of no more use.
+    pub(crate) fn is_fatal_to_connection(&self) -> bool {
+        !matches!(self, Self::Query { code, .. } if !code.starts_with("57P") && !code.starts_with("08") && code.len() == 5)
+            && !matches!(self, Self::Yielded { .. })
+    }
+
+    /// The error that a backed off attempt stands for.
+    pub fn root(&self) -> &Self {
+        match self {
+            Self::Backoff { last, .. } => last.root(),
+            other => other,
+        }
+    }
+}

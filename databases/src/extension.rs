@@ -1,0 +1,186 @@
+//! The `database` extension: declares one server, from settings or from discovery.
+//!
+//! The engine is chosen by the scheme of the connection string. Nothing is opened before `start`.
+
+use std::{any::Any, path::PathBuf, sync::Arc};
+
+use async_trait::async_trait;
+use blameio_config::{ComponentId, Decode, Diagnostics, Node, Path, Secret, settings};
+use blameio_pipeline::{ComponentError, Context, Extension, Factory, Stability, WatchedServer};
+
+use crate::{
+    catalog::CatalogReader,
+    database::Database,
+    discover::DiscoveredServer,
+    engine::Engine,
+    error::DatabaseError,
+    postgresql::{PostgreSql, catalog::PgDirectory, dsn::Dsn},
+};
+
+settings! {
+    /// Declares a database server, to be referred to by this extension's id.
+    pub struct DatabaseSettings {
+        /// Connection string of the server, `postgresql://user:password@host:5432/postgres?sslmode=verify-full`.
+        /// Its scheme tells the engine. Without it, the server at `data_directory` or the only one that runs on
+        /// this host is meant, and the agent goes on without SQL where it may not connect.
+        pub dsn: Option<Secret>,
+        /// Connection string of the server that this one replicates from. With it, transport lag is measured.
+        pub primary_dsn: Option<Secret>,
+        /// Data directory of a server on this host, where it cannot be found out from the connection string.
+        pub data_directory: Option<PathBuf>,
+    }
+}
+
+/// Makes `database` extensions.
+pub const DATABASE: Factory<dyn Extension> = Factory {
+    kind: "database",
+    summary: "A database server: where it is, what its files are, what its replication does.",
+    module: "databases",
+    signals: &[],
+    stability: Stability::Alpha,
+    fields: DatabaseSettings::FIELDS,
+    validate,
+    create,
+};
+
+fn validate(node: &Node, path: &Path, out: &mut Diagnostics) {
+    let Some(settings) = DatabaseSettings::decode(node, path, out) else { return };
+    for (key, dsn) in [("dsn", &settings.dsn), ("primary_dsn", &settings.primary_dsn)] {
+        let position = node.get(key).map_or(&node.position, |value| &value.position);
+        if let Some(Err(error)) = dsn.as_ref().map(Dsn::parse) {
+            out.error_with_help(position, &path.key(key), error.to_string(), Dsn::EXAMPLE);
+        }
+    }
+    if let Some(directory) = &settings.data_directory
+        && !directory.is_absolute()
+    {
+        let position = node.get("data_directory").map_or(&node.position, |value| &value.position);
+        out.error_with_help(
+            position,
+            &path.key("data_directory"),
+            "'data_directory' must be an absolute path",
+            "write it as SHOW data_directory prints it",
+        );
+    }
+}
+
+fn create(node: &Node, context: Context) -> Result<Box<dyn Extension>, ComponentError> {
+    let mut found = Diagnostics::new();
+    let settings = DatabaseSettings::decode(node, &Path::root(), &mut found).ok_or_else(|| {
+        ComponentError::new(&context.id, "its settings cannot be read", "run `blameio validate`")
+    })?;
+    Ok(Box::new(DatabaseExtension::new(context.id, settings)?))
+}
+
+/// A declared database server.
+#[derive(Debug)]
+pub struct DatabaseExtension {
+    database: Database,
+}
+
+impl DatabaseExtension {
+    /// Declares a server. Opens nothing.
+    pub fn new(id: ComponentId, settings: DatabaseSettings) -> Result<Self, ComponentError> {
+        let dsns: Vec<Secret> = settings.dsn.into_iter().collect();
+        Self::with(id, &dsns, settings.primary_dsn.as_ref(), settings.data_directory)
+    }
+
+    /// Declares a server that discovery has found.
+    pub fn discovered(id: ComponentId, server: &DiscoveredServer) -> Result<Self, ComponentError> {
+        Self::with(id, &server.dsns, None, Some(server.data_directory.clone()))
+    }
+
+    fn with(
+        id: ComponentId,
+        dsns: &[Secret],
+        primary: Option<&Secret>,
+        data_directory: Option<PathBuf>,
+    ) -> Result<Self, ComponentError> {
+        let refuse = |error: DatabaseError| ComponentError::new(&id, error.to_string(), Dsn::EXAMPLE);
+        let dsns = dsns.iter().map(Dsn::parse).collect::<Result<Vec<_>, _>>().map_err(refuse)?;
+        let primary = primary.map(Dsn::parse).transpose().map_err(refuse)?;
+        let directory = PgDirectory::default();
+        let catalog = CatalogReader::new(Box::new(directory.clone()));
+        let engine: Arc<dyn Engine> =
+            Arc::new(PostgreSql::new(&id, dsns, data_directory, directory, catalog.clone()));
+        let primary = primary.map(|dsn| -> Arc<dyn Engine> {
+            let directory = PgDirectory::default();
+            let catalog = CatalogReader::new(Box::new(directory.clone()));
+            Arc::new(PostgreSql::new(&id, vec![dsn], None, directory, catalog))
+        });
+        Ok(Self { database: Database::new(id, engine, catalog, primary) })
+    }
+
+    /// The handle for receivers and processors.
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+}
+
+#[async_trait]
+impl Extension for DatabaseExtension {
+    async fn start(&self) -> Result<(), ComponentError> {
+        self.database.start();
+        Ok(())
+    }
+
+    async fn shutdown(&self) {
+        self.database.close().await;
+    }
+
+    fn server(&self) -> Option<WatchedServer> {
+        Some(self.database.server())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// The database behind an extension, if it declares one.
+pub fn database(extension: &dyn Extension) -> Option<&Database> {
+    extension.as_any().downcast_ref::<DatabaseExtension>().map(DatabaseExtension::database)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn findings(yaml: &str) -> String {
+        let mut out = Diagnostics::new();
+        (DATABASE.validate)(&blameio_config::parse(yaml).unwrap(), &Path::root(), &mut out);
+        out.to_string()
+    }
+
+    #[test]
+    fn settings_are_checked_without_a_connection_and_without_telling_them() {
+        assert_eq!(findings("dsn: postgresql://blameio:geheim@db7/postgres?sslmode=verify-full"), "");
+        assert_eq!(findings("dsn: postgresql://blameio:ge?heim@db7/postgres?sslmode=verify-ca"), "");
+        assert_eq!(findings("{}"), "");
+        for bad in [
+            "dsn: mysql://blameio:geheim@db7/",
+            "dsn: oracle://blameio:geheim@db7/",
+            "dsn: postgresql://blameio:ge/heim@db7:x/",
+            "dsn: postgresql://blameio:geheim@db7:port/",
+            "primary_dsn: postgresql://blameio:geheim@db7/?sslmode=geheim",
+            "data_directory: geheim",
+        ] {
+            let found = findings(bad);
+            assert!(!found.is_empty(), "{bad} was accepted");
+            assert!(!found.contains("heim") && !found.contains("db7"), "{found}");
+        }
+        assert!(findings("dsn: mysql://db7/").contains("not yet"));
+        assert!(findings("dsn: oracle://db7/").contains("postgresql://"));
+    }
+
+    #[test]
+    fn an_extension_is_made_without_a_runtime_and_tells_its_server() {
+        let id: ComponentId = "database/orders".parse().unwrap();
+        let dsn = Some(Secret::new("postgresql://blameio:geheim@db7/"));
+        let settings = DatabaseSettings { dsn, ..DatabaseSettings::default() };
+        let extension = DatabaseExtension::new(id.clone(), settings).unwrap();
+        assert_eq!(extension.server().unwrap().id, id);
+        assert!(database(&extension).is_some_and(|database| database.primary().is_none()));
+        assert!(!format!("{extension:?}").contains("geheim"));
+    }
+}

@@ -1,0 +1,129 @@
+//! PostgreSQL: the engine of this crate's contract. Each file here has one question to answer; this one only
+//! puts them together.
+
+pub(crate) mod catalog;
+mod check;
+mod connect;
+pub(crate) mod control;
+pub mod discover;
+pub(crate) mod dsn;
+mod link;
+mod locate;
+pub mod path;
+mod positions;
+mod postmaster;
+mod relations;
+pub mod roles;
+mod tls;
+mod waits;
+
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
+
+use async_trait::async_trait;
+use blameio_config::ComponentId;
+use blameio_pipeline::ThreadRole;
+
+use crate::{
+    catalog::{CatalogReader, Wanted},
+    check::Finding,
+    discover::DiscoveredServer,
+    engine::Engine,
+    error::DatabaseError,
+    positions::{PrimaryPosition, ReplicaInfo, ReplicaSample},
+};
+use catalog::{Loader, PgDirectory};
+use dsn::Dsn;
+use link::Link;
+use waits::Waits;
+
+/// `db.system.name` of PostgreSQL.
+pub const SYSTEM: &str = "postgresql";
+
+/// One PostgreSQL server. It has at most two sessions: the link, and the loader's while it reads.
+#[derive(Debug)]
+pub(crate) struct PostgreSql {
+    link: Arc<Link>,
+    data_directory: Option<PathBuf>,
+    loader: Loader,
+    waits: Waits,
+}
+
+impl PostgreSql {
+    pub(crate) fn new(
+        id: &ComponentId,
+        dsns: Vec<Dsn>,
+        data_directory: Option<PathBuf>,
+        directory: PgDirectory,
+        catalog: CatalogReader,
+    ) -> Self {
+        let link = Arc::new(Link::new(id.to_string(), dsns));
+        Self { loader: Loader::new(Arc::clone(&link), directory), link, data_directory, waits: Waits::new(catalog) }
+    }
+}
+
+#[async_trait]
+impl Engine for PostgreSql {
+    fn system(&self) -> &'static str {
+        SYSTEM
+    }
+
+    fn address(&self) -> (String, u16) {
+        self.link.address()
+    }
+
+    async fn locate(&self, found: &[Arc<DiscoveredServer>]) -> Option<Arc<DiscoveredServer>> {
+        locate::locate(&self.link, self.data_directory.as_deref(), found).await
+    }
+
+    async fn system_identifier(&self) -> Result<u64, DatabaseError> {
+        let sql = "SELECT system_identifier FROM pg_catalog.pg_control_system()";
+        let row = self.link.row("its system identifier", sql, &[]).await?;
+        // PostgreSQL shows an unsigned number as a signed one.
+        row.read::<i64>(0).map(i64::cast_unsigned)
+    }
+
+    async fn started(&self) -> Result<i64, DatabaseError> {
+        let sql = "SELECT floor(extract(epoch FROM pg_catalog.pg_postmaster_start_time()))::bigint";
+        self.link.row("its start time", sql, &[]).await?.read(0)
+    }
+
+    fn role_by_title(&self, title: &str) -> Option<ThreadRole> {
+        roles::by_title(title)
+    }
+
+    async fn roles(&self) -> Result<HashMap<u32, ThreadRole>, DatabaseError> {
+        let sql = "SELECT pid, backend_type FROM pg_catalog.pg_stat_get_activity(NULL) WHERE backend_type IS NOT NULL";
+        let rows = self.link.rows("the roles of its processes", sql, &[]).await?;
+        rows.iter()
+            .map(|row| Ok((row.read::<i32>(0)?.cast_unsigned(), roles::by_backend_type(row.read(1)?))))
+            .collect()
+    }
+
+    async fn load_catalog(&self) -> Result<(), DatabaseError> {
+        self.loader.load().await
+    }
+
+    async fn look_up(&self, wanted: Vec<Wanted>) -> Result<(), DatabaseError> {
+        self.loader.look_up(wanted).await
+    }
+
+    async fn sample(&self) -> Result<ReplicaSample, DatabaseError> {
+        positions::sample(&self.link, &self.waits).await
+    }
+
+    async fn info(&self) -> Result<ReplicaInfo, DatabaseError> {
+        positions::info(&self.link).await
+    }
+
+    async fn flushed(&self) -> Result<PrimaryPosition, DatabaseError> {
+        positions::flushed(&self.link).await
+    }
+
+    async fn check(&self) -> Vec<Finding> {
+        check::check(&self.link).await
+    }
+
+    async fn close(&self, only_idle: bool) {
+        self.link.close(only_idle).await;
+    }
+}

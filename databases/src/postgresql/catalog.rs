@@ -1,0 +1,293 @@
+//! Reads `pg_class` and what belongs to it: in chunks, in one short session a database, and never so that the
+//! server's caches keep every relation.
+//!
+//! The `relfilenode` column is read as it is. Only the some fifty relations whose file is not in that column
+//! are asked for by function.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use tokio::sync::Mutex;
+use tokio_postgres::types::ToSql;
+
+use super::{
+    connect::{Answer, Session},
+    link::Link,
+    path,
+    relations::{Relation, Relations},
+    waits,
+};
+use crate::{
+    catalog::{Directory, FileKey, FileRef, Object, Wanted},
+    error::DatabaseError,
+};
+
+/// Rows of one statement; some ten milliseconds.
+const CHUNK: usize = 2_000;
+/// Most relations that are read ahead, on all databases; about 100 bytes each. Others are looked up when seen.
+const READ_AHEAD: usize = 200_000;
+/// How long a statement runs before replay is asked whether it waits, and how often from then on.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// Most steps from a relation to everything that its name needs.
+const STEPS: usize = 12;
+const PURPOSE: &str = "its catalog";
+
+macro_rules! relations {
+    ($condition:literal) => {
+        concat!(
+            "SELECT c.oid, CASE WHEN c.relfilenode = 0 AND c.relkind IN ('r', 'i', 't') \
+             THEN pg_catalog.pg_relation_filenode(c.oid) ELSE c.relfilenode END, c.relkind, n.nspname, c.relname, \
+             coalesce(i.indrelid, 0::oid), coalesce(h.inhparent, 0::oid), c.relispartition, c.reltoastrelid, \
+             c.relisshared FROM pg_catalog.pg_class c \
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+             LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid \
+             LEFT JOIN pg_catalog.pg_inherits h ON h.inhrelid = c.oid AND h.inhseqno = 1 \
+             WHERE c.relkind IN ('r', 'i', 't', 'm', 'p', 'I', 'S') AND ",
+            $condition
+        )
+    };
+}
+
+const BY_RANGE: &str = relations!("c.oid > $1 ORDER BY c.oid LIMIT 2000");
+const BY_OID: &str = relations!("c.oid = ANY ($1)");
+/// The index on files begins with the tablespace.
+const BY_FILE: &str = relations!(
+    "c.reltablespace = ANY (ARRAY(SELECT t.oid FROM pg_catalog.pg_tablespace t) || 0::oid) AND c.relfilenode = ANY ($1)"
+);
+/// Relations whose file is not in the column; their number is below that of any of a user's.
+const MAPPED: &str = relations!("c.relfilenode = 0 AND c.oid < 16384");
+const DATABASES: &str = "SELECT oid, datname FROM pg_catalog.pg_database WHERE datallowconn \
+    AND datname <> 'template0' AND pg_catalog.has_database_privilege(oid, 'CONNECT') ORDER BY oid";
+
+/// What was read, by database; number 0 holds the shared relations.
+#[derive(Clone, Default)]
+pub(crate) struct PgDirectory(Arc<RwLock<HashMap<u32, Relations>>>);
+
+impl fmt::Debug for PgDirectory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PgDirectory").finish_non_exhaustive()
+    }
+}
+
+impl Directory for PgDirectory {
+    fn read_path(&self, path_tail: &str) -> FileRef {
+        path::read(path_tail)
+    }
+
+    fn file(&self, key: &FileKey) -> Option<Object> {
+        let FileKey::Relation { database, relfilenode } = key;
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(database)?.file(*relfilenode)
+    }
+
+    fn relation(&self, database: u32, relation: u32) -> Option<Object> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&database)?.object(relation)
+    }
+}
+
+impl PgDirectory {
+    fn write<T>(&self, change: impl FnOnce(&mut HashMap<u32, Relations>) -> T) -> T {
+        change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn add(&self, database: u32, name: &str, rows: Vec<Row>) {
+        self.write(|all| {
+            for row in rows {
+                let (at, name) = if row.shared { (0, "") } else { (database, name) };
+                all.entry(at).or_insert_with(|| Relations::new(name)).insert(row.oid, row.relation);
+            }
+        });
+    }
+
+    fn missing(&self, database: u32, relations: &[u32]) -> Vec<u32> {
+        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(known) = all.get(&database) else { return relations.to_vec() };
+        let missing: HashSet<u32> = relations.iter().filter_map(|oid| known.missing(*oid)).collect();
+        missing.into_iter().collect()
+    }
+
+    fn unknown_files(&self, database: u32, files: &[u32]) -> Vec<u32> {
+        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let known = all.get(&database);
+        files.iter().copied().filter(|file| known.is_none_or(|known| !known.contains_file(*file))).collect()
+    }
+}
+
+struct Row {
+    oid: u32,
+    shared: bool,
+    relation: Relation,
+}
+
+/// Reads the catalogs of one server, one database at a time.
+#[derive(Debug)]
+pub(super) struct Loader {
+    link: Arc<Link>,
+    directory: PgDirectory,
+    /// Names of databases; held while a session is open, so that there is one at most.
+    databases: Mutex<HashMap<u32, String>>,
+}
+
+impl Loader {
+    pub(super) fn new(link: Arc<Link>, directory: PgDirectory) -> Self {
+        Self { link, directory, databases: Mutex::default() }
+    }
+
+    /// Reads all databases. One that cannot be read does not keep the others from being read.
+    pub(super) async fn load(&self) -> Result<(), DatabaseError> {
+        let mut databases = self.databases.lock().await;
+        self.list(&mut databases).await?;
+        let mut left = READ_AHEAD;
+        let mut failed = None;
+        for (oid, name) in databases.iter() {
+            match self.load_database(*oid, name, &mut left).await {
+                Ok(()) => {}
+                // A database that was dropped meanwhile is no failure.
+                Err(DatabaseError::Refused { code, .. }) if code == "3D000" => {}
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        self.directory.write(|all| all.retain(|oid, _| *oid == 0 || databases.contains_key(oid)));
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn list(&self, databases: &mut HashMap<u32, String>) -> Result<(), DatabaseError> {
+        let rows = self.link.rows("its databases", DATABASES, &[]).await?;
+        *databases = rows.iter().map(|row| Ok((row.read(0)?, row.read(1)?))).collect::<Result<_, DatabaseError>>()?;
+        Ok(())
+    }
+
+    async fn load_database(&self, oid: u32, name: &str, left: &mut usize) -> Result<(), DatabaseError> {
+        let session = self.link.open(Some(name)).await?;
+        let mut fresh = Relations::new(name);
+        let mut shared = Vec::new();
+        let mut last = 0_u32;
+        while *left > 0 {
+            let rows = self.ask(&session, BY_RANGE, &[&last]).await?;
+            let count = rows.len();
+            for row in rows {
+                last = row.oid;
+                if row.shared {
+                    shared.push(row);
+                } else {
+                    fresh.insert(row.oid, row.relation);
+                }
+            }
+            *left = left.saturating_sub(count);
+            if count < CHUNK {
+                break;
+            }
+        }
+        if *left == 0 {
+            tracing::info!(
+                database_oid = oid,
+                "{READ_AHEAD} relations have been read ahead; others are looked up when their files are seen"
+            );
+        }
+        drop(session);
+        tracing::debug!(database_oid = oid, relations = fresh.len(), "catalog read");
+        self.directory.write(|all| all.insert(oid, fresh));
+        self.directory.add(oid, name, shared);
+        Ok(())
+    }
+
+    /// Looks up single files and relations; what is not found stays unknown.
+    pub(super) async fn look_up(&self, wanted: Vec<Wanted>) -> Result<(), DatabaseError> {
+        let mut by_database: HashMap<u32, (Vec<u32>, Vec<u32>)> = HashMap::new();
+        for wanted in wanted {
+            match wanted {
+                Wanted::File(FileKey::Relation { database, relfilenode }) => {
+                    by_database.entry(database).or_default().0.push(relfilenode);
+                }
+                Wanted::Relation { database, relation } => {
+                    by_database.entry(database).or_default().1.push(relation);
+                }
+            }
+        }
+        let mut databases = self.databases.lock().await;
+        if by_database.keys().any(|database| *database != 0 && !databases.contains_key(database)) {
+            self.list(&mut databases).await?;
+        }
+        let mut failed = None;
+        for (database, (files, relations)) in by_database {
+            let name = databases.get(&database).map(String::as_str);
+            // A database that is gone, or may not be connected to, has no names; shared relations are in all.
+            if (database != 0 && name.is_none()) || (files.is_empty() && relations.is_empty()) {
+                continue;
+            }
+            if let Err(error) = self.look_up_in(database, name, files, relations).await {
+                failed = Some(error);
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn look_up_in(
+        &self,
+        database: u32,
+        name: Option<&str>,
+        files: Vec<u32>,
+        mut relations: Vec<u32>,
+    ) -> Result<(), DatabaseError> {
+        let session = self.link.open(name).await?;
+        let name = name.unwrap_or_default();
+        let add = |rows: Vec<Row>| {
+            let found: Vec<u32> = rows.iter().map(|row| row.oid).collect();
+            self.directory.add(database, name, rows);
+            found
+        };
+        relations.extend(add(self.ask(&session, BY_FILE, &[&files]).await?));
+        if !self.directory.unknown_files(database, &files).is_empty() && relations.len() < files.len() {
+            add(self.ask(&session, MAPPED, &[]).await?);
+        }
+        for _ in 0..STEPS {
+            let missing = self.directory.missing(database, &relations);
+            if missing.is_empty() || add(self.ask(&session, BY_OID, &[&missing]).await?).is_empty() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks, and takes the question back when replay waits for its end.
+    async fn ask(
+        &self,
+        session: &Session,
+        sql: &'static str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, DatabaseError> {
+        let mut asking = std::pin::pin!(session.rows(PURPOSE, sql, parameters));
+        let rows = loop {
+            tokio::select! {
+                rows = &mut asking => break rows?,
+                () = tokio::time::sleep(PATIENCE) => {
+                    if waits::is_held_up(&self.link).await {
+                        session.cancel().await;
+                        return Err(session.yielded(PURPOSE));
+                    }
+                }
+            }
+        };
+        rows.iter().map(read).collect()
+    }
+}
+
+fn read(row: &Answer) -> Result<Row, DatabaseError> {
+    Ok(Row {
+        oid: row.read(0)?,
+        shared: row.read(9)?,
+        relation: Relation {
+            relfilenode: row.read::<Option<u32>>(1)?.unwrap_or(0),
+            kind: row.read::<i8>(2)?.cast_unsigned(),
+            schema: Arc::from(row.read::<&str>(3)?),
+            name: Box::from(row.read::<&str>(4)?),
+            table: row.read(5)?,
+            parent: row.read(6)?,
+            is_partition: row.read(7)?,
+            toast: row.read(8)?,
+        },
+    })
+}

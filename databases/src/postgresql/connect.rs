@@ -1,0 +1,251 @@
+//! A session with a PostgreSQL server: read-only, with short timeouts, under the agent's name.
+//!
+//! Answers and errors name what was asked for, never the statement.
+
+use std::{
+    collections::HashMap,
+    error::Error as _,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::timeout;
+use tokio_postgres::{
+    Client, Row, Statement,
+    config::Host,
+    types::{FromSql, ToSql},
+};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::dsn::Dsn;
+use crate::error::DatabaseError;
+
+/// How long connecting may take in all.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long an answer may take: above the server's own timeout, for when the server is gone.
+const ANSWER: Duration = Duration::from_millis(2_500);
+/// What every session sets first. A lock that is not granted at once is not worth waiting for, and a
+/// statement that takes a second holds up replay.
+const SETTINGS: &str = "SET application_name = 'blameio'; SET default_transaction_read_only = on; \
+    SET statement_timeout = 1000; SET lock_timeout = 100; SET idle_in_transaction_session_timeout = 5000; \
+    SET max_parallel_workers_per_gather = 0; SET jit = off; SET search_path = pg_catalog";
+
+/// Backends of the agent's own, so that it can name itself where replay waits for one.
+pub(super) type OwnBackends = Arc<Mutex<Vec<u32>>>;
+
+/// An open session. Closed when dropped.
+pub(super) struct Session {
+    client: Client,
+    tls: MakeRustlsConnect,
+    server: Arc<str>,
+    own: OwnBackends,
+    backend: u32,
+    /// Such as `150004`.
+    pub(super) version: u32,
+    /// Process id of the startup process, as far as it is known; 0 if not.
+    pub(super) startup: AtomicU32,
+    statements: Mutex<HashMap<&'static str, Statement>>,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
+/// One row of an answer.
+#[derive(Debug)]
+pub(super) struct Answer {
+    row: Row,
+    server: Arc<str>,
+    purpose: &'static str,
+}
+
+impl Answer {
+    /// The value of a column, by its place.
+    pub(super) fn read<'a, T: FromSql<'a>>(&'a self, column: usize) -> Result<T, DatabaseError> {
+        self.row.try_get(column).map_err(|_| DatabaseError::Query {
+            server: self.server.to_string(),
+            purpose: self.purpose,
+            code: format!("unexpected answer in column {column}"),
+            remedy: "this version of the server is not supported; please report it".to_owned(),
+        })
+    }
+}
+
+impl Session {
+    /// Opens a session with the database of the connection string, or another one of the same server.
+    pub(super) async fn open(
+        dsn: &Dsn,
+        tls: MakeRustlsConnect,
+        database: Option<&str>,
+        own: &OwnBackends,
+    ) -> Result<Self, DatabaseError> {
+        let mut config = dsn.config.clone();
+        config.application_name("blameio");
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(Duration::from_secs(3));
+        }
+        if let Some(database) = database {
+            config.dbname(database);
+        }
+        let server: Arc<str> = dsn.server().into();
+        let opening = async {
+            let (client, connection) =
+                config.connect(tls.clone()).await.map_err(|error| refusal(dsn, database, &error))?;
+            // Ends when the client is dropped; its error is seen by whoever asks next.
+            drop(tokio::spawn(connection));
+            client.batch_execute(SETTINGS).await.map_err(|error| failure(&server, "settings", &error))?;
+            let sql = "SELECT pg_catalog.pg_backend_pid(), current_setting('server_version_num')::int4";
+            let row =
+                client.query_one(sql, &[]).await.map_err(|error| failure(&server, "version", &error))?;
+            Ok((client, Answer { row, server: Arc::clone(&server), purpose: "version" }))
+        };
+        let (client, answer) = timeout(CONNECT, opening).await.map_err(|_| DatabaseError::Connect {
+            server: server.to_string(),
+            reason: format!("no answer in {} s", CONNECT.as_secs()),
+            remedy: "check host, port and firewall".to_owned(),
+        })??;
+        let backend = answer.read::<i32>(0)?.cast_unsigned();
+        let version = answer.read::<i32>(1)?.cast_unsigned();
+        own.lock().unwrap_or_else(PoisonError::into_inner).push(backend);
+        Ok(Self {
+            client,
+            tls,
+            server,
+            own: Arc::clone(own),
+            backend,
+            version,
+            startup: AtomicU32::new(0),
+            statements: Mutex::default(),
+        })
+    }
+
+    /// Whether the connection is gone.
+    pub(super) fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    /// The startup process, if it is known.
+    pub(super) fn startup(&self) -> u32 {
+        self.startup.load(Ordering::Relaxed)
+    }
+
+    /// Asks, with a statement that is prepared once a session.
+    pub(super) async fn rows(
+        &self,
+        purpose: &'static str,
+        sql: &'static str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Answer>, DatabaseError> {
+        let asking = async {
+            let prepared = self.statements.lock().unwrap_or_else(PoisonError::into_inner).get(sql).cloned();
+            let statement = match prepared {
+                Some(statement) => statement,
+                None => {
+                    let statement = self.client.prepare(sql).await?;
+                    let mut statements = self.statements.lock().unwrap_or_else(PoisonError::into_inner);
+                    statements.insert(sql, statement.clone());
+                    statement
+                }
+            };
+            self.client.query(&statement, parameters).await
+        };
+        let rows = timeout(ANSWER, asking).await.map_err(|_| DatabaseError::Timeout {
+            server: self.server.to_string(),
+            purpose,
+            after_ms: u64::try_from(ANSWER.as_millis()).unwrap_or(u64::MAX),
+        })?;
+        let rows = rows.map_err(|error| failure(&self.server, purpose, &error))?;
+        Ok(rows.into_iter().map(|row| Answer { row, server: Arc::clone(&self.server), purpose }).collect())
+    }
+
+    /// Takes back the statement that runs now.
+    pub(super) async fn cancel(&self) {
+        let token = self.client.cancel_token();
+        let cancelled = token.cancel_query(self.tls.clone());
+        if !matches!(timeout(ANSWER, cancelled).await, Ok(Ok(()))) {
+            tracing::debug!(server = %self.server, "a statement could not be taken back; its timeout ends it");
+        }
+    }
+
+    pub(super) fn yielded(&self, purpose: &'static str) -> DatabaseError {
+        DatabaseError::Yielded { server: self.server.to_string(), purpose }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner).retain(|backend| *backend != self.backend);
+    }
+}
+
+/// Why a statement failed. The server's message is left out: it may quote the statement.
+fn failure(server: &str, purpose: &'static str, error: &tokio_postgres::Error) -> DatabaseError {
+    let Some(code) = error.code() else {
+        return DatabaseError::Connect {
+            server: server.to_owned(),
+            reason: "the connection was lost".to_owned(),
+            remedy: "it is opened again by itself".to_owned(),
+        };
+    };
+    let remedy = match code.code() {
+        "42501" => "GRANT pg_monitor TO the role in the connection string",
+        "57014" => "the server is too busy to answer in time; it is tried again",
+        "55P03" => "somebody holds a lock on a system catalog; it is tried again",
+        "40001" | "57P04" => "replay needed the session to end; it is tried again",
+        "57P01" | "57P02" | "57P03" => "the server is being stopped or started; it is tried again",
+        "42883" | "42703" | "42P01" => "PostgreSQL 10 or later is needed; please report it if it is",
+        _ => "see the server's log",
+    };
+    DatabaseError::Query {
+        server: server.to_owned(),
+        purpose,
+        code: code.code().to_owned(),
+        remedy: remedy.to_owned(),
+    }
+}
+
+/// Why a connection was not made, and the exact line or SQL that mends it.
+fn refusal(dsn: &Dsn, database: Option<&str>, error: &tokio_postgres::Error) -> DatabaseError {
+    let server = dsn.server();
+    let Some(answer) = error.as_db_error() else {
+        let cause = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+        let remedy = if cause.contains("ertificate") {
+            "check sslmode and sslrootcert in the connection string"
+        } else {
+            "check that the server runs, and host and port in the connection string"
+        };
+        return DatabaseError::Connect { server, reason: cause, remedy: remedy.to_owned() };
+    };
+    let user = dsn.config.get_user().unwrap_or_default();
+    let database = database.or(dsn.config.get_dbname()).unwrap_or_default();
+    let socket = matches!(dsn.config.get_hosts().first(), Some(Host::Unix(_)));
+    let remedy = match answer.code().code() {
+        "28P01" => format!("correct the password in the connection string, or: ALTER ROLE {user} PASSWORD '…';"),
+        "28000" if socket => format!(
+            "set dsn, or let the agent in over the socket: CREATE ROLE blameio LOGIN; GRANT pg_monitor TO blameio; \
+             in pg_ident.conf `blameio {os} {user}`, in pg_hba.conf above other `local` lines \
+             `local all {user} peer map=blameio`, then SELECT pg_reload_conf();",
+            os = super::dsn::operating_system_user(),
+        ),
+        "28000" => format!(
+            "set dsn, or in pg_hba.conf `host {database} {user} <the agent's address>/32 scram-sha-256`, then \
+             SELECT pg_reload_conf();"
+        ),
+        "3D000" => "name a database that exists in the connection string, such as /postgres".to_owned(),
+        "42501" => format!("GRANT CONNECT ON DATABASE {database} TO {user};"),
+        "53300" => format!("raise max_connections, or: ALTER ROLE {user} CONNECTION LIMIT 2;"),
+        "57P03" => "the server is being started or stopped, or hot_standby is off; it is tried again".to_owned(),
+        _ => "see the server's log".to_owned(),
+    };
+    DatabaseError::Refused {
+        server,
+        code: answer.code().code().to_owned(),
+        reason: answer.message().to_owned(),
+        remedy,
+    }
+}

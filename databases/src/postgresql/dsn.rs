@@ -1,0 +1,270 @@
+//! Connection strings of PostgreSQL, as URLs. `sslmode` and `sslrootcert` are read here, the rest by the driver.
+//!
+//! No error and no `Debug` shows any part of the string but host and port.
+
+use std::{fmt, path::PathBuf};
+
+use blameio_config::Secret;
+use tokio_postgres::config::{Config, Host, SslMode};
+
+use crate::error::DatabaseError;
+
+/// How far the server's certificate is looked at; as libpq has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) enum TlsMode {
+    /// No TLS.
+    Disable,
+    /// TLS if the server has it, whoever the server is.
+    #[default]
+    Prefer,
+    /// TLS, whoever the server is.
+    Require,
+    /// TLS, and the certificate is of a trusted authority.
+    VerifyCa,
+    /// TLS, and the certificate is of a trusted authority and for this host.
+    VerifyFull,
+}
+
+/// Where trusted authorities are taken from.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub(crate) enum Roots {
+    /// The host's own.
+    #[default]
+    System,
+    /// A PEM file.
+    File(PathBuf),
+}
+
+/// A connection string.
+#[derive(Clone)]
+pub(crate) struct Dsn {
+    pub(crate) config: Config,
+    pub(crate) tls: TlsMode,
+    pub(crate) roots: Roots,
+}
+
+/// Options that libpq knows and that make no difference here.
+const IGNORED: &[&str] = &[
+    "application_name",
+    "fallback_application_name",
+    "client_encoding",
+    "gssencmode",
+    "gssdelegation",
+    "krbsrvname",
+    "sslcompression",
+    "sslsni",
+    "ssl_min_protocol_version",
+    "target_session_attrs",
+];
+
+/// Options that would change what the operator asked for if they were ignored.
+const REFUSED: &[&str] = &["sslcert", "sslkey", "sslpassword", "sslcrl", "sslcrldir", "service", "passfile", "requirepeer", "replication"];
+
+impl Dsn {
+    /// What a connection string looks like.
+    pub(crate) const EXAMPLE: &'static str = "write it as \
+        postgresql://blameio:PASSWORD@db.example.org:5432/postgres?sslmode=verify-full, with the characters \
+        : / ? # @ % of the password percent-encoded";
+
+    /// Reads a connection string.
+    pub(crate) fn parse(dsn: &Secret) -> Result<Self, DatabaseError> {
+        // As the driver has it: up to the first '@' all is user and password, '?' too.
+        let after_user = dsn.expose().find('@').unwrap_or(0);
+        let (text, options) = match dsn.expose()[after_user..].find('?') {
+            Some(at) => (&dsn.expose()[..after_user + at], &dsn.expose()[after_user + at + 1..]),
+            None => (dsn.expose(), ""),
+        };
+        scheme(text)?;
+        let (mut tls, mut roots) = (None, None);
+        let mut kept = Vec::new();
+        for option in options.split('&').filter(|option| !option.is_empty()) {
+            let (key, value) = option.split_once('=').unwrap_or((option, ""));
+            match key {
+                "sslmode" => tls = Some(tls_mode(value)?),
+                "sslrootcert" => roots = Some(decode(value)?),
+                _ if IGNORED.contains(&key) => {}
+                _ if REFUSED.contains(&key) => return Err(refuse(format!("the option {key} is not supported"))),
+                _ => kept.push(option),
+            }
+        }
+        let roots = match roots.as_deref() {
+            None | Some("system") => Roots::System,
+            Some(path) => Roots::File(PathBuf::from(path)),
+        };
+        let tls = match (tls.unwrap_or_default(), &roots) {
+            // As libpq has it, for the sake of old configurations: a root certificate is there to be used.
+            (TlsMode::Require, Roots::File(_)) => TlsMode::VerifyCa,
+            (tls, _) => tls,
+        };
+        let url = if kept.is_empty() { text.to_owned() } else { format!("{text}?{}", kept.join("&")) };
+        // The driver's own error may quote what it does not understand, which may be half a password.
+        let mut config: Config = url.parse().map_err(|_| {
+            refuse("host, port, or an option after '?' cannot be read, or the password is not percent-encoded")
+        })?;
+        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+            return Err(refuse("it names no host"));
+        }
+        if config.get_user().is_none() {
+            config.user(operating_system_user());
+        }
+        if config.get_dbname().is_none() {
+            // libpq would take the user's name; that database need not exist, this one does.
+            config.dbname("postgres");
+        }
+        // As libpq has it: there is no TLS on a Unix socket, whatever is asked for.
+        let sockets = config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_)));
+        let tls = if sockets && config.get_hostaddrs().is_empty() { TlsMode::Disable } else { tls };
+        config.ssl_mode(match tls {
+            TlsMode::Disable => SslMode::Disable,
+            TlsMode::Prefer => SslMode::Prefer,
+            TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => SslMode::Require,
+        });
+        Ok(Self { config, tls, roots })
+    }
+
+    /// Host name, address or socket directory, and port.
+    pub(crate) fn address(&self) -> (String, u16) {
+        let host = match self.config.get_hosts().first() {
+            Some(Host::Tcp(name)) => name.clone(),
+            Some(Host::Unix(path)) => path.display().to_string(),
+            None => self.config.get_hostaddrs().first().map(ToString::to_string).unwrap_or_default(),
+        };
+        (host, self.config.get_ports().first().copied().unwrap_or(5432))
+    }
+
+    /// Host and port in one.
+    pub(crate) fn server(&self) -> String {
+        let (host, port) = self.address();
+        format!("{host}:{port}")
+    }
+}
+
+impl fmt::Debug for Dsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dsn").field("server", &self.server()).field("tls", &self.tls).finish_non_exhaustive()
+    }
+}
+
+fn refuse(reason: impl Into<String>) -> DatabaseError {
+    DatabaseError::Dsn { reason: reason.into() }
+}
+
+fn scheme(text: &str) -> Result<(), DatabaseError> {
+    match text.split_once("://").map(|(scheme, _)| scheme) {
+        Some("postgresql" | "postgres") => Ok(()),
+        Some("mysql" | "mariadb") => {
+            Err(refuse("MySQL and MariaDB are not yet supported; it must begin with postgresql:// or postgres://"))
+        }
+        _ => Err(refuse("it must begin with postgresql:// or postgres://")),
+    }
+}
+
+fn tls_mode(value: &str) -> Result<TlsMode, DatabaseError> {
+    Ok(match value {
+        "disable" => TlsMode::Disable,
+        "allow" | "prefer" => TlsMode::Prefer,
+        "require" => TlsMode::Require,
+        "verify-ca" => TlsMode::VerifyCa,
+        "verify-full" => TlsMode::VerifyFull,
+        _ => {
+            return Err(refuse("sslmode must be one of disable, prefer, require, verify-ca, verify-full"));
+        }
+    })
+}
+
+fn decode(value: &str) -> Result<String, DatabaseError> {
+    let wrong = || refuse("the value of sslrootcert is not percent-encoded as it should be");
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let digits = [rest.next().ok_or_else(wrong)?, rest.next().ok_or_else(wrong)?];
+            let text = std::str::from_utf8(&digits).map_err(|_| wrong())?;
+            bytes.push(u8::from_str_radix(text, 16).map_err(|_| wrong())?);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| wrong())
+}
+
+pub(crate) fn operating_system_user() -> String {
+    let user = nix::unistd::User::from_uid(nix::unistd::geteuid());
+    user.ok().flatten().map_or_else(|| "postgres".to_owned(), |user| user.name)
+}
+
+/// A connection string for a socket directory or an address, without a password.
+pub(crate) fn without_password(user: &str, host: &str, port: u16) -> Secret {
+    let encode = |text: &str| -> String {
+        text.bytes()
+            .map(|byte| match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' => char::from(byte).to_string(),
+                _ => format!("%{byte:02X}"),
+            })
+            .collect()
+    };
+    Secret::new(format!("postgresql://{}@{}:{port}/postgres", encode(user), encode(host)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(text: &str) -> Result<Dsn, DatabaseError> {
+        Dsn::parse(&Secret::new(text))
+    }
+
+    #[test]
+    fn the_sslmodes_of_libpq_are_understood() {
+        for (text, tls, roots) in [
+            ("postgresql://a@h", TlsMode::Prefer, Roots::System),
+            ("postgres://a@h?sslmode=disable", TlsMode::Disable, Roots::System),
+            ("postgres://a@h/db?connect_timeout=3&sslmode=require", TlsMode::Require, Roots::System),
+            ("postgres://a@h?sslmode=require&sslrootcert=%2Fca.pem", TlsMode::VerifyCa, Roots::File("/ca.pem".into())),
+            ("postgres://a@h?sslmode=verify-ca", TlsMode::VerifyCa, Roots::System),
+            ("postgres://a@h?sslrootcert=system&sslmode=verify-full", TlsMode::VerifyFull, Roots::System),
+        ] {
+            let dsn = parse(text).unwrap();
+            assert_eq!((dsn.tls, dsn.roots), (tls, roots), "{text}");
+        }
+    }
+
+    #[test]
+    fn sockets_hosts_and_defaults_are_understood() {
+        assert_eq!(parse("postgresql://a@%2Frun%2Fpg:5433/x").unwrap().address(), ("/run/pg".to_owned(), 5433));
+        let dsn = parse("postgresql://db7").unwrap();
+        assert_eq!(dsn.address(), ("db7".to_owned(), 5432));
+        assert_eq!(dsn.config.get_dbname(), Some("postgres"));
+        assert!(dsn.config.get_user().is_some());
+        let made = Dsn::parse(&without_password("postgres", "/var/run/postgre sql", 5434)).unwrap();
+        assert_eq!(made.address(), ("/var/run/postgre sql".to_owned(), 5434));
+    }
+
+    #[test]
+    fn what_cannot_be_kept_is_refused() {
+        for text in ["db7", "http://db7", "postgresql://", "postgresql://a@h?sslcert=x", "postgresql://a@h?sslmode=x"] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_of_a_connection_string_is_told(
+            secret in "[A-Z]{6,12}", wrong in "(|:|/|\\?|@|%|#|&|=)", end in "(@h/db|@h:port|@h?x=1|@h?sslmode=no|)",
+        ) {
+            let told = match parse(&format!("postgresql://user:{secret}{wrong}{secret}{end}")) {
+                Ok(dsn) if dsn.address().0.contains(&secret) => String::new(),
+                Ok(dsn) => format!("{dsn:?}"),
+                Err(error) => format!("{error} {error:?}"),
+            };
+            prop_assert!(!told.contains(&secret), "{}", told);
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in "(postgresql://)?\\PC*") {
+            let _ = parse(&text).map(|dsn| format!("{dsn:?}"));
+        }
+    }
+}

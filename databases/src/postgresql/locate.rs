@@ -1,0 +1,110 @@
+//! Which server on this host a connection string leads to, if any.
+//!
+//! The address decides where it can; where it cannot (published ports of containers, several servers on one
+//! port), the server is asked for its start time and system identifier.
+
+use std::{net::IpAddr, path::Path, sync::Arc};
+
+use tokio_postgres::config::Host;
+
+use super::{dsn::Dsn, link::Link};
+use crate::{discover::DiscoveredServer, procfs};
+
+/// Seconds that the start time in `postmaster.pid` may differ from the one that SQL tells.
+const START_TOLERANCE: i64 = 2;
+
+pub(super) async fn locate(
+    link: &Link,
+    data_directory: Option<&Path>,
+    found: &[Arc<DiscoveredServer>],
+) -> Option<Arc<DiscoveredServer>> {
+    let found: Vec<_> = found.iter().filter(|server| server.system == super::SYSTEM).collect();
+    let dsns = link.dsns();
+    let chosen = match (data_directory, dsns.first()) {
+        (Some(directory), _) => by_directory(directory, &found),
+        (None, None) => only(&found),
+        (None, Some(dsn)) if is_local(dsn).await => match by_address(dsn, &found) {
+            Some(server) => Some(server),
+            None => by_asking(link, &found).await,
+        },
+        (None, Some(_)) => None,
+    }?;
+    if dsns.is_empty() {
+        link.adopt(chosen.dsns.iter().filter_map(|dsn| Dsn::parse(dsn).ok()).collect());
+    }
+    Some(chosen)
+}
+
+fn only(found: &[&Arc<DiscoveredServer>]) -> Option<Arc<DiscoveredServer>> {
+    match found {
+        [server] => Some(Arc::clone(server)),
+        _ => None,
+    }
+}
+
+fn by_directory(directory: &Path, found: &[&Arc<DiscoveredServer>]) -> Option<Arc<DiscoveredServer>> {
+    let identity = procfs::identity(directory);
+    let same = |server: &&&Arc<DiscoveredServer>| {
+        Some(server.data_directory_id) == identity || server.data_directory == directory
+    };
+    found.iter().find(same).map(|server| Arc::clone(server))
+}
+
+async fn is_local(dsn: &Dsn) -> bool {
+    match dsn.config.get_hosts().first() {
+        Some(Host::Unix(_)) => true,
+        Some(Host::Tcp(name)) => {
+            let (_, port) = dsn.address();
+            let Ok(mut addresses) = tokio::net::lookup_host((name.as_str(), port)).await else { return false };
+            let own = own_addresses();
+            addresses.any(|address| address.ip().is_loopback() || own.contains(&address.ip()))
+        }
+        None => {
+            let own = own_addresses();
+            dsn.config.get_hostaddrs().first().is_some_and(|address| address.is_loopback() || own.contains(address))
+        }
+    }
+}
+
+fn own_addresses() -> Vec<IpAddr> {
+    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
+    interfaces
+        .filter_map(|interface| {
+            let address = interface.address?;
+            let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
+        })
+        .collect()
+}
+
+fn by_address(dsn: &Dsn, found: &[&Arc<DiscoveredServer>]) -> Option<Arc<DiscoveredServer>> {
+    let (_, port) = dsn.address();
+    let on_port: Vec<_> = found.iter().filter(|server| server.port == port).copied().collect();
+    let Some(Host::Unix(socket)) = dsn.config.get_hosts().first() else {
+        let reachable: Vec<_> = on_port.into_iter().filter(|server| server.same_network).collect();
+        return only(&reachable);
+    };
+    let same = |server: &&Arc<DiscoveredServer>| {
+        let Some(directory) = &server.socket_directory else { return false };
+        let below = directory.strip_prefix("/").unwrap_or(directory);
+        let seen = Path::new("/proc").join(server.pid.to_string()).join("root").join(below);
+        directory == socket || procfs::identity(&seen).is_some_and(|id| procfs::identity(socket) == Some(id))
+    };
+    only(&on_port.into_iter().filter(same).collect::<Vec<_>>())
+}
+
+async fn by_asking(link: &Link, found: &[&Arc<DiscoveredServer>]) -> Option<Arc<DiscoveredServer>> {
+    if found.is_empty() {
+        return None;
+    }
+    let sql = "SELECT floor(extract(epoch FROM pg_catalog.pg_postmaster_start_time()))::bigint, \
+               (SELECT system_identifier FROM pg_catalog.pg_control_system())";
+    let row = link.row("its start time", sql, &[]).await.ok()?;
+    let started: i64 = row.read(0).ok()?;
+    let identifier = row.read::<i64>(1).ok()?.cast_unsigned();
+    let same = |server: &&Arc<DiscoveredServer>| {
+        (server.started - started).abs() <= START_TOLERANCE
+            && server.system_identifier.is_none_or(|known| known == identifier)
+    };
+    only(&found.iter().copied().filter(same).collect::<Vec<_>>())
+}

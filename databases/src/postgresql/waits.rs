@@ -1,0 +1,160 @@
+//! What the startup process waits for, and who holds it.
+//!
+//! `pg_locks` is costly, so it is read only while replay waits for a lock, and a few times a second at most.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use super::{connect::Answer, link::Link};
+use crate::{
+    catalog::{CatalogReader, Object},
+    error::DatabaseError,
+    positions::{ApplyWait, WaitKind},
+};
+
+/// How often the holder of a wait is looked for.
+const LOOK: Duration = Duration::from_millis(200);
+/// How often the startup process is looked for where it is not seen.
+const STARTUP: Duration = Duration::from_secs(1);
+
+const LOCK: &str = "WITH l AS MATERIALIZED (SELECT pid, locktype, database, relation, granted \
+     FROM pg_catalog.pg_lock_status() WHERE locktype = 'relation') \
+     SELECT w.database, w.relation, h.pid FROM l w LEFT JOIN l h ON h.granted AND h.pid <> w.pid \
+     AND h.database = w.database AND h.relation = w.relation WHERE w.pid = $1 AND NOT w.granted LIMIT 1";
+/// Any of several may be what replay waits for; the oldest snapshot certainly is one of them.
+const SNAPSHOT: &str = "SELECT NULL::oid, NULL::oid, pid FROM pg_catalog.pg_stat_get_activity(NULL) \
+     WHERE backend_xmin IS NOT NULL AND pid <> $1 ORDER BY age(backend_xmin) DESC LIMIT 1";
+const HELD_UP: &str = "SELECT wait_event_type, wait_event FROM pg_catalog.pg_stat_get_activity(NULL) \
+     WHERE backend_type = 'startup'";
+
+/// What a wait event of the startup process means.
+pub(super) fn kind(class: &str, event: &str) -> WaitKind {
+    match (class, event) {
+        ("Lock", _) => WaitKind::Lock,
+        ("BufferPin", _) => WaitKind::Conflict,
+        (_, event) if event.starts_with("RecoveryConflict") => WaitKind::Conflict,
+        (_, "RecoveryWalStream" | "RecoveryWalAll" | "RecoveryRetrieveRetryInterval") => WaitKind::Starved,
+        (_, "WalReceiverWaitStart" | "WalReceiverExit" | "RestoreCommand") => WaitKind::Starved,
+        (_, "RecoveryPause") => WaitKind::Paused,
+        (_, "RecoveryApplyDelay") => WaitKind::Delayed,
+        _ => WaitKind::Other,
+    }
+}
+
+#[derive(Debug)]
+struct Seen {
+    at: Instant,
+    kind: WaitKind,
+    relation: Option<(u32, u32)>,
+    holder: Option<u32>,
+}
+
+/// Describes waits; remembers the last one that was looked into.
+#[derive(Debug)]
+pub(super) struct Waits {
+    catalog: CatalogReader,
+    seen: Mutex<Option<Seen>>,
+    looked_for_startup: Mutex<Option<Instant>>,
+}
+
+impl Waits {
+    pub(super) fn new(catalog: CatalogReader) -> Self {
+        Self { catalog, seen: Mutex::default(), looked_for_startup: Mutex::default() }
+    }
+
+    pub(super) fn may_look_for_startup(&self) -> bool {
+        let mut looked = self.looked_for_startup.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = looked.is_none_or(|looked| looked.elapsed() >= STARTUP);
+        if may {
+            *looked = Some(Instant::now());
+        }
+        may
+    }
+
+    /// The wait behind a wait event, with relation and holder where there are such.
+    pub(super) async fn describe(&self, link: &Link, class: &str, event: &str, startup: u32) -> ApplyWait {
+        let kind = kind(class, event);
+        let plain = ApplyWait { kind, object: None, holder: None, own: false };
+        let sql = match (kind, class) {
+            (WaitKind::Lock, _) => LOCK,
+            // Nothing tells who holds a pin.
+            (WaitKind::Conflict, "BufferPin") => return plain,
+            (WaitKind::Conflict, _) => SNAPSHOT,
+            _ => {
+                *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                return plain;
+            }
+        };
+        if let Some(seen) = self.recent(kind) {
+            return self.made(link, kind, seen);
+        }
+        let found = link.rows("what replay waits for", sql, &[&startup.cast_signed()]).await;
+        let found = found.and_then(|rows| rows.first().map(read).transpose()).ok().flatten();
+        let (relation, holder) = found.unwrap_or((None, None));
+        let seen = Seen { at: Instant::now(), kind, relation, holder };
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
+        self.made(link, kind, (relation, holder))
+    }
+
+    fn recent(&self, kind: WaitKind) -> Option<(Option<(u32, u32)>, Option<u32>)> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = seen.as_ref().filter(|seen| seen.kind == kind && seen.at.elapsed() < LOOK)?;
+        Some((recent.relation, recent.holder))
+    }
+
+    fn made(
+        &self,
+        link: &Link,
+        kind: WaitKind,
+        (relation, holder): (Option<(u32, u32)>, Option<u32>),
+    ) -> ApplyWait {
+        let object: Option<Arc<Object>> =
+            relation.and_then(|(database, relation)| self.catalog.relation(database, relation));
+        ApplyWait { kind, object, holder, own: holder.is_some_and(|holder| link.is_own(holder)) }
+    }
+}
+
+type Found = (Option<(u32, u32)>, Option<u32>);
+
+fn read(row: &Answer) -> Result<Found, DatabaseError> {
+    let relation = row.read::<Option<u32>>(0)?.zip(row.read::<Option<u32>>(1)?);
+    Ok((relation, row.read::<Option<i32>>(2)?.map(i32::cast_unsigned)))
+}
+
+/// Whether replay waits for some session to end or to let go. It may be the agent's own.
+pub(super) async fn is_held_up(link: &Link) -> bool {
+    let Ok(rows) = link.rows("whether replay is held up", HELD_UP, &[]).await else { return false };
+    rows.iter().any(|row| match (row.read::<Option<&str>>(0), row.read::<Option<&str>>(1)) {
+        (Ok(Some(class)), Ok(Some(event))) => matches!(kind(class, event), WaitKind::Lock | WaitKind::Conflict),
+        _ => false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wait_events_of_all_versions_have_a_kind() {
+        for (class, event, expected) in [
+            ("Activity", "RecoveryWalStream", WaitKind::Starved),
+            ("Activity", "RecoveryWalAll", WaitKind::Starved),
+            ("Timeout", "RecoveryRetrieveRetryInterval", WaitKind::Starved),
+            ("IPC", "WalReceiverWaitStart", WaitKind::Starved),
+            ("IPC", "RestoreCommand", WaitKind::Starved),
+            ("IPC", "RecoveryPause", WaitKind::Paused),
+            ("Timeout", "RecoveryPause", WaitKind::Paused),
+            ("Timeout", "RecoveryApplyDelay", WaitKind::Delayed),
+            ("Lock", "relation", WaitKind::Lock),
+            ("IPC", "RecoveryConflictSnapshot", WaitKind::Conflict),
+            ("IPC", "RecoveryConflictTablespace", WaitKind::Conflict),
+            ("BufferPin", "BufferPin", WaitKind::Conflict),
+            ("IO", "DataFileRead", WaitKind::Other),
+            ("LWLock", "WALInsert", WaitKind::Other),
+        ] {
+            assert_eq!(kind(class, event), expected, "{class}/{event}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Attribute keys that are used on resources and data points: semantic conventions where one exists,
+//! `blameio.*` where none does. Values of enumerations are not listed here but beside their types.
+
+/// `server.address`: host name or address of the database server.
+pub const SERVER_ADDRESS: &str = "server.address";
+/// `server.port`.
+pub const SERVER_PORT: &str = "server.port";
+/// `service.name`: the database extension's name.
+pub const SERVICE_NAME: &str = "service.name";
+/// `service.instance.id`: UUID of one server instance.
+pub const SERVICE_INSTANCE_ID: &str = "service.instance.id";
+/// `host.name`.
+pub const HOST_NAME: &str = "host.name";
+/// `host.id`.
+pub const HOST_ID: &str = "host.id";
+/// `db.system.name`: postgresql, mysql, mariadb.
+pub const DB_SYSTEM_NAME: &str = "db.system.name";
+/// `db.namespace`: `{database}|{schema}` on PostgreSQL.
+pub const DB_NAMESPACE: &str = "db.namespace";
+/// `db.table`: table name, the partition's root, `(unresolved)` or `(other)`.
+pub const DB_TABLE: &str = "db.table";
+/// `db.index`: index name; absent for the heap.
+pub const DB_INDEX: &str = "db.index";
+/// `datname`, as postgres_exporter has it.
+pub const DATNAME: &str = "datname";
+/// `schemaname`, as postgres_exporter has it.
+pub const SCHEMANAME: &str = "schemaname";
+/// `relname`, as postgres_exporter has it.
+pub const RELNAME: &str = "relname";
+/// `indexrelname`, as postgres_exporter has it.
+pub const INDEXRELNAME: &str = "indexrelname";
+/// Kernel device number of a file's super block, `major:minor`.
+pub const FILE_DEVICE: &str = "blameio.file.device";
+/// Inode number.
+pub const FILE_INODE: &str = "blameio.file.inode";
+/// Inode generation: tells a reused inode number from the first owner's.
+pub const FILE_GENERATION: &str = "blameio.file.generation";
+/// Last parts of the path.
+pub const FILE_PATH: &str = "blameio.file.path";
+/// Kind of file: heap, index, toast, wal, …
+pub const FILE_KIND: &str = "blameio.file.kind";
+/// `process.pid`.
+pub const PROCESS_PID: &str = "process.pid";
+/// `thread.id`, of threads that replication waits for.
+pub const THREAD_ID: &str = "thread.id";
+/// What a thread does for its server: apply, receive, client, …
+pub const THREAD_ROLE: &str = "blameio.thread.role";
+/// Where a thread's wall time goes: cpu, runqueue, read, write, fsync, prefetch, wait.
+pub const THREAD_STATE: &str = "blameio.thread.state";
+/// read, write, extend, fsync, prefetch, truncate.
+pub const IO_OPERATION: &str = "blameio.io.operation";
+/// What a waiting apply thread waits for: lock, conflict, starved, paused, delayed, order.
+pub const WAIT_KIND: &str = "blameio.wait.kind";
+/// Process that holds what replay waits for.
+pub const WAIT_HOLDER: &str = "blameio.wait.holder.pid";
+/// Name of the replication channel; empty on a physical replica.
+pub const REPLICATION_CHANNEL: &str = "blameio.replication.channel";
+/// Which part of the lag: transport or apply.
+pub const LAG_STAGE: &str = "blameio.lag.stage";
+/// How the lag was measured: primary, local, engine.
+pub const LAG_SOURCE: &str = "blameio.lag.source";
+/// fresh or stale.
+pub const LAG_FRESHNESS: &str = "blameio.lag.freshness";
+/// streaming, archive, paused, delayed, down, promoted, unknown.
+pub const REPLICATION_STATE: &str = "blameio.replication.state";
+/// Address of the server that this replica receives from.
+pub const REPLICATION_UPSTREAM: &str = "blameio.replication.upstream";
+/// Replication slot in use.
+pub const REPLICATION_SLOT: &str = "blameio.replication.slot";
+/// Timeline id.
+pub const REPLICATION_TIMELINE: &str = "blameio.replication.timeline";
+/// Why seconds are owed: replay, cpu, lock, …
+pub const BLAME_CAUSE: &str = "blameio.blame.cause";
+/// Why something was lost: `map_full`, …
+pub const LOST_REASON: &str = "blameio.lost.reason";

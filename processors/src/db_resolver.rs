@@ -1,0 +1,176 @@
+//! `db_resolver`: replaces files and threads by database objects and roles, and sums what falls together. What the
+//! catalog does not know becomes `(unresolved)`, never a guess.
+
+use std::{collections::BTreeMap, fmt};
+
+use blameio_config::{ComponentId, Decode, Signal, settings};
+use blameio_databases::{CatalogReader, Database, database};
+use blameio_pipeline::{
+    Batch, Context, Factory, Processor, Refusal, Stability,
+    attribute::{SERVER_ADDRESS, SERVER_PORT, SERVICE_INSTANCE_ID},
+    metrics::{MetricsBuilder, attribute},
+};
+use opentelemetry_proto::tonic::metrics::v1::{Metric, ResourceMetrics, metric::Data};
+
+mod histogram;
+mod point;
+mod series;
+
+use series::{RESOLVED, Series};
+
+settings! {
+    /// Resolves files to tables and indexes.
+    pub struct DbResolverSettings {
+        /// Databases whose files are resolved; without it, all that are declared.
+        pub databases: Vec<ComponentId> = (),
+        /// Most series per server; what does not fit is counted in `(other)` rows.
+        pub max_series: usize = 1000,
+        /// Adds `datname`, `schemaname`, `relname` and `indexrelname`, to join the series of postgres_exporter.
+        pub join_labels: bool = false,
+    }
+}
+
+/// Factory of `db_resolver`.
+pub const DB_RESOLVER: Factory<dyn Processor> = Factory {
+    kind: "db_resolver",
+    summary: "Replaces files and threads by tables, indexes and roles",
+    module: "blameio-processors",
+    signals: &[Signal::Metrics],
+    stability: Stability::Development,
+    fields: DbResolverSettings::FIELDS,
+    validate: |node, path, found| {
+        if let Some(settings) = DbResolverSettings::decode(node, path, found)
+            && settings.max_series < 10
+        {
+            found.error(&node.position, &path.key("max_series"), "must be at least 10");
+        }
+    },
+    create: |node, context: Context| {
+        let settings: DbResolverSettings = context.settings(node)?;
+        let databases = context
+            .host
+            .databases(&context.id, &settings.databases)?
+            .iter()
+            .filter_map(|(_, extension)| database(extension.as_ref()).cloned())
+            .collect();
+        Ok(Box::new(DbResolver::new(Catalogs::Databases(databases), &settings)))
+    },
+};
+
+const SCOPE: &str = "blameio/db_resolver";
+
+/// Where catalogs come from.
+pub enum Catalogs {
+    /// From the declared databases.
+    Databases(Vec<Database>),
+    /// Recorded, by `service.instance.id`.
+    Recorded(BTreeMap<String, CatalogReader>),
+}
+
+impl fmt::Debug for Catalogs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Catalogs")
+    }
+}
+
+impl Catalogs {
+    fn of(&self, instance: &str) -> Option<CatalogReader> {
+        match self {
+            Self::Databases(databases) => databases
+                .iter()
+                .find(|database| {
+                    let view = database.server().view();
+                    view.identity.as_ref().is_some_and(|identity| identity.instance_id.to_string() == instance)
+                })
+                .map(Database::catalog),
+            Self::Recorded(catalogs) => catalogs.get(instance).cloned(),
+        }
+    }
+}
+
+/// The processor.
+#[derive(Debug)]
+pub struct DbResolver {
+    catalogs: Catalogs,
+    max_series: usize,
+    join_labels: bool,
+    servers: BTreeMap<String, Series>,
+}
+
+impl DbResolver {
+    /// A resolver that asks these catalogs.
+    pub fn new(catalogs: Catalogs, settings: &DbResolverSettings) -> Self {
+        Self {
+            catalogs,
+            max_series: settings.max_series,
+            join_labels: settings.join_labels,
+            servers: BTreeMap::new(),
+        }
+    }
+
+    fn resolve(&mut self, resource_metrics: &mut ResourceMetrics) {
+        let Some(resource) = resource_metrics.resource.clone() else { return };
+        let Some(instance) = attribute(&resource.attributes, SERVICE_INSTANCE_ID).map(str::to_owned) else { return };
+        let Some(catalog) = self.catalogs.of(&instance) else { return };
+        let mut raw = Vec::new();
+        for scope in &mut resource_metrics.scope_metrics {
+            raw.extend(scope.metrics.extract_if(.., |metric| position(metric).is_some()));
+        }
+        if raw.is_empty() {
+            return;
+        }
+        resource_metrics.scope_metrics.retain(|scope| !scope.metrics.is_empty());
+        let series = self.servers.entry(instance).or_default();
+        let mut at = 0;
+        for metric in &raw {
+            at = at.max(take(metric, series, &catalog, self.max_series));
+        }
+        let address: Vec<_> = resource
+            .attributes
+            .iter()
+            .filter(|attribute| attribute.key == SERVER_ADDRESS || attribute.key == SERVER_PORT)
+            .cloned()
+            .collect();
+        let mut builder = MetricsBuilder::new(resource, SCOPE);
+        series.issue(at, &address, self.join_labels, &mut builder);
+        resource_metrics.scope_metrics.extend(builder.finish().scope_metrics);
+    }
+}
+
+fn position(metric: &Metric) -> Option<usize> {
+    RESOLVED.iter().position(|definition| definition.name == metric.name)
+}
+
+/// Takes the points of a metric; returns the newest time among them.
+fn take(metric: &Metric, series: &mut Series, catalog: &CatalogReader, limit: usize) -> u64 {
+    let Some(position) = position(metric) else { return 0 };
+    let mut at = 0;
+    match &metric.data {
+        Some(Data::Sum(sum)) => {
+            for point in &sum.data_points {
+                at = at.max(point.time_unix_nano);
+                series.number(position, point, catalog, limit);
+            }
+        }
+        Some(Data::ExponentialHistogram(histogram)) => {
+            for point in &histogram.data_points {
+                at = at.max(point.time_unix_nano);
+                series.histogram(point, catalog, limit);
+            }
+        }
+        _ => {}
+    }
+    at
+}
+
+impl Processor for DbResolver {
+    fn process(&mut self, batch: Batch) -> Result<Vec<Batch>, Refusal> {
+        let mut request = batch
+            .into_metrics()
+            .map_err(|error| Refusal { reason: error.to_string(), permanent: true })?;
+        for resource in &mut request.resource_metrics {
+            self.resolve(resource);
+        }
+        Ok(vec![Batch::metrics(request)])
+    }
+}

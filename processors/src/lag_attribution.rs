@@ -1,0 +1,183 @@
+//! `lag_attribution`: keeps, per replication channel, the account of what the lag is owed to, and issues lag and blame
+//! of one tick with one timestamp. It takes the upstream lag points out, so that no reader sees two lags.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
+
+use blameio_config::{Decode, Signal, settings};
+use blameio_pipeline::{
+    Batch, Context, Factory, Processor, Refusal, Stability,
+    attribute::THREAD_STATE,
+    metrics::{MetricsBuilder, PointTime, key_value, unix_nano},
+    signal,
+};
+use opentelemetry_proto::tonic::{
+    collector::metrics::v1::ExportMetricsServiceRequest, common::v1::KeyValue, metrics::v1::ResourceMetrics,
+    resource::v1::Resource,
+};
+
+pub mod account;
+pub mod charges;
+pub mod channel;
+pub mod normal;
+pub mod owner;
+pub mod reading;
+pub mod top;
+
+use channel::{Channel, Outcome};
+use owner::channel_attributes;
+
+settings! {
+    /// Tells what replication lag is owed to.
+    pub struct LagAttributionSettings {
+        /// How often the account is brought up to date; the collection intervals of `file_io` and `replication`
+        /// should equal it.
+        pub window: Duration = "1s",
+        /// Most rows of blame per channel, beside `unknown` and one `(other)` per cause.
+        pub top_k: usize = 20,
+    }
+}
+
+/// Factory of `lag_attribution`.
+pub const LAG_ATTRIBUTION: Factory<dyn Processor> = Factory {
+    kind: "lag_attribution",
+    summary: "Attributes replication lag to tables, indexes and causes, in seconds that add up to it",
+    module: "blameio-processors",
+    signals: &[Signal::Metrics],
+    stability: Stability::Development,
+    fields: LagAttributionSettings::FIELDS,
+    validate: |node, path, found| {
+        if let Some(settings) = LagAttributionSettings::decode(node, path, found) {
+            if settings.window < Duration::from_millis(100) {
+                found.error(&node.position, &path.key("window"), "must be at least 100ms");
+            }
+            if settings.top_k == 0 {
+                found.error(&node.position, &path.key("top_k"), "must be positive");
+            }
+        }
+    },
+    create: |node, context: Context| Ok(Box::new(LagAttribution::new(&context.settings(node)?))),
+};
+
+/// Lag below this is not told from zero: the positions of primary and replica are sampled every 20 ms each, by
+/// connections that may have to wait for a CPU on a busy host.
+const NOISE: f64 = 0.1;
+
+const SCOPE: &str = "blameio/lag_attribution";
+
+#[derive(Debug)]
+struct Server {
+    resource: Resource,
+    start: u64,
+    channels: BTreeMap<String, Channel>,
+}
+
+/// The processor.
+#[derive(Debug)]
+pub struct LagAttribution {
+    window: Duration,
+    top_k: usize,
+    servers: BTreeMap<String, Server>,
+    newest: u64,
+}
+
+impl LagAttribution {
+    /// An account book with nothing in it.
+    pub fn new(settings: &LagAttributionSettings) -> Self {
+        Self { window: settings.window, top_k: settings.top_k, servers: BTreeMap::new(), newest: 0 }
+    }
+
+    fn take(&mut self, resource_metrics: &mut ResourceMetrics) {
+        let Some(resource) = resource_metrics.resource.clone() else { return };
+        let Some(instance) = reading::instance(&resource).map(str::to_owned) else { return };
+        let readings = reading::take(resource_metrics);
+        if readings.lags.is_empty() && readings.threads.is_empty() {
+            return;
+        }
+        let server = self.servers.entry(instance).or_insert_with(|| Server {
+            resource: Resource::default(),
+            start: unix_nano(SystemTime::now()),
+            channels: BTreeMap::new(),
+        });
+        server.resource = resource;
+        for lag in readings.lags {
+            self.newest = self.newest.max(lag.at);
+            server.channels.entry(lag.channel.clone()).or_default().lag(lag);
+        }
+        if !readings.threads.is_empty() {
+            self.newest = self.newest.max(readings.threads_at);
+            // A physical replica has one channel, without a name, and all critical threads work for it.
+            let channel = server.channels.entry(String::new()).or_default();
+            channel.threads(readings.threads_at, &readings.threads);
+        }
+    }
+
+    fn due(&mut self, now: u64) -> Vec<ResourceMetrics> {
+        let tolerance = nanos(self.window / 2);
+        let patience = nanos(self.window + self.window / 2);
+        let mut due = Vec::new();
+        for server in self.servers.values_mut() {
+            for (name, channel) in &mut server.channels {
+                for outcome in channel.due(now, tolerance, patience, NOISE, self.top_k) {
+                    due.push(emit(&server.resource, server.start, name, channel, &outcome));
+                }
+            }
+        }
+        due
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn emit(resource: &Resource, start: u64, name: &str, channel: &Channel, outcome: &Outcome) -> ResourceMetrics {
+    let (address, port) = reading::address(resource);
+    let base = channel_attributes(address, port, name);
+    let with = |more: Vec<KeyValue>| base.iter().cloned().chain(more).collect::<Vec<_>>();
+    let gauge = PointTime { start: 0, at: outcome.at };
+    let sum = PointTime { start: start.min(outcome.at), at: outcome.at };
+    let mut builder = MetricsBuilder::new(resource.clone(), SCOPE);
+    builder.point(&signal::REPLICATION_LAG, outcome.lag, base.clone(), gauge);
+    for (owner, seconds) in &outcome.rows {
+        builder.point(&signal::LAG_BLAME, *seconds, with(owner.attributes()), gauge);
+    }
+    for owner in &outcome.ended {
+        builder.ended(&signal::LAG_BLAME, with(owner.attributes()), gauge);
+    }
+    for (owner, seconds) in channel.accrued() {
+        builder.point(&signal::LAG_ACCRUED, *seconds, with(owner.attributes()), sum);
+    }
+    for ((state, subject), seconds) in channel.apply_time() {
+        let mut attributes = subject.attributes();
+        attributes.push(key_value(THREAD_STATE, state.as_str()));
+        builder.point(&signal::APPLY_TIME, *seconds, with(attributes), sum);
+    }
+    builder.finish()
+}
+
+impl Processor for LagAttribution {
+    fn process(&mut self, batch: Batch) -> Result<Vec<Batch>, Refusal> {
+        let mut request = batch
+            .into_metrics()
+            .map_err(|error| Refusal { reason: error.to_string(), permanent: true })?;
+        for resource in &mut request.resource_metrics {
+            self.take(resource);
+        }
+        let newest = self.newest;
+        request.resource_metrics.retain(|resource| !resource.scope_metrics.is_empty());
+        request.resource_metrics.extend(self.due(newest));
+        if request.resource_metrics.is_empty() { Ok(Vec::new()) } else { Ok(vec![Batch::metrics(request)]) }
+    }
+
+    fn tick(&mut self) -> Vec<Batch> {
+        // Wall time ends the wait for a file_io receiver that has nothing to say.
+        let resource_metrics = self.due(unix_nano(SystemTime::now()));
+        if resource_metrics.is_empty() {
+            return Vec::new();
+        }
+        vec![Batch::metrics(ExportMetricsServiceRequest { resource_metrics })]
+    }
+}

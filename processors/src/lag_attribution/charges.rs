@@ -1,0 +1,147 @@
+//! From a thread's states and what it waited for to charges: the table of causes. Pure; it keeps nothing.
+
+use std::collections::BTreeMap;
+
+use super::owner::{Cause, Owner, Subject};
+
+/// Seconds of the critical threads by state and file or object.
+pub type Spent = BTreeMap<(String, Subject), f64>;
+
+/// What is known of the time between two ticks.
+#[derive(Debug, Default)]
+pub struct Window {
+    /// Wall time that the thread readings cover, in seconds; `None` when the kernel told nothing.
+    pub observed: Option<f64>,
+    /// Wall time between the two lag measurements, in seconds.
+    pub elapsed: f64,
+    /// Where the critical threads' time went.
+    pub spent: Spent,
+    /// Seconds waited, by kind and relation, as the server tells it.
+    pub waits: Spent,
+    /// Growth of the transport stage, where it is known, in seconds.
+    pub transport_growth: Option<f64>,
+    /// Whether more than noise of the lag is in the transport stage.
+    pub transport_behind: bool,
+}
+
+/// Gross charges: what each owner's work took, before its normal cost is taken off.
+pub fn charges(window: &Window) -> Vec<(Owner, f64)> {
+    let mut owners: BTreeMap<Owner, f64> = BTreeMap::new();
+    let mut charge = |owner: Owner, seconds: f64| {
+        if seconds > 0.0 {
+            *owners.entry(owner).or_default() += seconds;
+        }
+    };
+    let mut waited = 0.0;
+    let mut seen = 0.0;
+    for ((state, subject), seconds) in &window.spent {
+        seen += seconds;
+        match state.as_str() {
+            "read" | "prefetch" => charge(about(Cause::Replay, subject), *seconds),
+            "fsync" => charge(about(Cause::Fsync, subject), *seconds),
+            // Whose read needed the room is not known here; the file that was written is the victim, not the culprit.
+            "write" => charge(Owner::of(Cause::Eviction), *seconds),
+            "cpu" | "runqueue" | "throttled" => charge(Owner::of(Cause::Cpu), *seconds),
+            "wait" => waited += seconds,
+            _ => charge(Owner::unknown(), *seconds),
+        }
+    }
+    let told: f64 = window.waits.values().sum();
+    match window.observed {
+        Some(observed) => charge(Owner::unknown(), observed - seen),
+        // Without the kernel's eyes the server's word is all there is; the rest of the time is nobody's.
+        None => {
+            waited = told.min(window.elapsed);
+            charge(Owner::unknown(), window.elapsed - waited);
+        }
+    }
+    let mut starved = 0.0;
+    for ((kind, subject), seconds) in &window.waits {
+        let share = waited * seconds / told.max(f64::MIN_POSITIVE);
+        match kind.as_str() {
+            "lock" => charge(relation(Cause::Lock, subject), share),
+            "conflict" => charge(relation(Cause::Conflict, subject), share),
+            "paused" => charge(Owner::of(Cause::Paused), share),
+            "starved" => starved += share,
+            // An intended delay is no part of the lag.
+            "delayed" => {}
+            _ => charge(Owner::unknown(), share),
+        }
+    }
+    if told <= 0.0 {
+        charge(Owner::unknown(), waited);
+    }
+    // Starved while behind and growth of the stage are two views of the same seconds.
+    let late = if window.transport_behind { starved } else { 0.0 };
+    charge(Owner::of(Cause::Transport), late.max(window.transport_growth.unwrap_or(0.0)));
+    owners.into_iter().collect()
+}
+
+fn about(cause: Cause, subject: &Subject) -> Owner {
+    // What is not resolved is owed to nobody, never to a table that was guessed.
+    if subject.is_unresolved() { Owner::unknown() } else { Owner { cause, subject: subject.clone() } }
+}
+
+/// A lock or conflict is known by its cause even where its relation is not.
+fn relation(cause: Cause, subject: &Subject) -> Owner {
+    let subject = if subject.is_unresolved() { Subject::default() } else { subject.clone() };
+    Owner { cause, subject }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subject(table: &str) -> Subject {
+        Subject { table: Some(table.into()), kind: Some("heap".into()), ..Subject::default() }
+    }
+
+    fn spent(rows: &[(&str, &str, f64)]) -> Spent {
+        rows.iter().map(|(state, table, seconds)| (((*state).into(), subject(table)), *seconds)).collect()
+    }
+
+    fn charged(window: &Window, owner: &Owner) -> f64 {
+        charges(window).into_iter().find(|(row, _)| row == owner).map_or(0.0, |(_, seconds)| seconds)
+    }
+
+    #[test]
+    fn what_is_not_resolved_is_unknown() {
+        let window =
+            Window { observed: Some(1.0), spent: spent(&[("read", "(unresolved)", 0.6)]), ..Window::default() };
+        assert_eq!(charges(&window), [(Owner::unknown(), 1.0)]);
+    }
+
+    #[test]
+    fn waiting_is_told_apart_by_what_the_server_says() {
+        let window = Window {
+            observed: Some(1.0),
+            spent: spent(&[("wait", "", 0.9), ("cpu", "", 0.1)]),
+            waits: spent(&[("lock", "orders", 0.3), ("starved", "", 0.1)]),
+            ..Window::default()
+        };
+        let lock = Owner { cause: Cause::Lock, subject: subject("orders") };
+        assert!((charged(&window, &lock) - 0.675).abs() < 1e-9);
+        assert_eq!(charged(&window, &Owner::of(Cause::Transport)), 0.0);
+    }
+
+    #[test]
+    fn starved_while_behind_is_transport_and_is_not_charged_twice() {
+        let window = Window {
+            observed: Some(1.0),
+            spent: spent(&[("wait", "", 1.0)]),
+            waits: spent(&[("starved", "", 1.0)]),
+            transport_growth: Some(0.9),
+            transport_behind: true,
+            ..Window::default()
+        };
+        assert_eq!(charges(&window), [(Owner::of(Cause::Transport), 1.0)]);
+    }
+
+    #[test]
+    fn without_the_kernel_only_what_the_server_said_is_named() {
+        let window =
+            Window { elapsed: 1.0, waits: spent(&[("paused", "", 0.8)]), ..Window::default() };
+        assert_eq!(charged(&window, &Owner::of(Cause::Paused)), 0.8);
+        assert!((charged(&window, &Owner::unknown()) - 0.2).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+/*
+ * The maps, their keys and values: the contract with user space (src/raw.rs mirrors every struct here, byte by byte).
+ * Only cumulative counters; nothing is cleared by a reader. max_entries are defaults that the loader replaces.
+ */
+#ifndef BLAMEIO_MAPS_H
+#define BLAMEIO_MAPS_H
+
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <bpf/bpf_helpers.h>
+
+enum operation {
+	OPERATION_NONE,
+	OPERATION_READ,
+	OPERATION_WRITE,
+	OPERATION_EXTEND,
+	OPERATION_FSYNC,
+	OPERATION_PREFETCH,
+	OPERATION_TRUNCATE,
+};
+
+/* Exclusive: a thread is in one of them at every moment. */
+enum state {
+	STATE_CPU,
+	STATE_RUNQUEUE,
+	STATE_READ,
+	STATE_WRITE, /* also extend and truncate */
+	STATE_FSYNC,
+	STATE_PREFETCH,
+	STATE_WAIT,
+	STATE_UNKNOWN, /* watched, and not seen to move yet: the first move tells what it was */
+	STATES,
+	STATE_EXITED = STATES, /* no time is added any more */
+};
+
+enum lost {
+	LOST_IO_FULL,
+	LOST_OVERFLOW_FULL,
+	LOST_FILES_FULL,
+	LOST_THREADS_FULL,
+	LOST_THREAD_TIME_FULL,
+	LOST_DURATIONS_FULL,
+	LOST_PROCESSES_FULL,
+	LOST_NAME_UNREADABLE,
+	LOST_REASONS,
+};
+
+/* Inode number and device alone are reused; the generation tells the next owner of a number apart. */
+struct file_id {
+	__u32 device; /* s_dev: not always what stat() says */
+	__u32 generation;
+	__u64 inode;
+};
+
+struct process {
+	__u16 server;
+	__u8 role;
+	__u8 reserved[5];
+};
+
+/* The operation a thread is in. Made once per thread: an insert and a delete per operation costs 100 ns. */
+struct slot {
+	__u64 start_ns;
+	__u64 position;
+	__u64 size;   /* of the file, when the operation began */
+	__u64 amount; /* bytes to count if it succeeds and the return value does not say */
+	struct file_id file;
+	__u32 fd;
+	__u16 server;
+	__u8 role;
+	__u8 operation; /* OPERATION_NONE: not in one */
+};
+
+struct io_key {
+	struct file_id file;
+	__u32 tid; /* of critical threads, else 0 */
+	__u16 server;
+	__u8 role;
+	__u8 operation;
+};
+
+struct io_row {
+	__u64 operations;
+	__u64 bytes;
+	__u64 errors;
+	__u64 time_ns;
+};
+
+struct overflow_key {
+	__u16 server;
+	__u8 role;
+	__u8 operation;
+};
+
+#define NAMES 4
+#define NAME_SIZE 64
+struct file_name {
+	__u32 depth;	 /* how many of the names are set */
+	__u32 truncated; /* bit n: name n did not fit */
+	char names[NAMES][NAME_SIZE]; /* from the leaf up */
+};
+
+/* Buckets of scale 2 from 2^10 to 2^34 ns (1 us to 17 s): (34 - 10) << 2. */
+#define DURATION_SCALE 2
+#define DURATION_LOW 10
+#define DURATION_BUCKETS 96
+struct duration_key {
+	struct file_id file;
+	__u16 server;
+	__u8 operation;
+	__u8 reserved[5];
+};
+
+struct durations {
+	__u64 sum_ns;
+	__u64 zero; /* at most 2^DURATION_LOW ns */
+	__u64 buckets[DURATION_BUCKETS];
+};
+
+struct thread {
+	__u64 sequence; /* odd while being written */
+	__u64 since_ns;
+	__u64 state;
+	struct file_id file; /* of the operation, in the states that have one */
+	__u64 state_ns[STATES];
+	__u64 unkept_ns[STATES]; /* the part of state_ns that found no room in thread_time */
+};
+
+struct thread_time_key {
+	__u32 tid;
+	__u32 state;
+	struct file_id file;
+};
+
+#define MAP(name_, type_, key_, value_, entries_)                                                                      \
+	struct {                                                                                                       \
+		__uint(type, type_);                                                                                   \
+		__uint(max_entries, entries_);                                                                         \
+		__type(key, key_);                                                                                     \
+		__type(value, value_);                                                                                 \
+	} name_ SEC(".maps")
+
+MAP(processes, BPF_MAP_TYPE_HASH, __u32, struct process, 4096);
+MAP(threads, BPF_MAP_TYPE_HASH, __u32, struct slot, 16384);
+MAP(files, BPF_MAP_TYPE_HASH, struct file_id, struct file_name, 8192);
+MAP(io, BPF_MAP_TYPE_PERCPU_HASH, struct io_key, struct io_row, 16384);
+MAP(overflow, BPF_MAP_TYPE_PERCPU_HASH, struct overflow_key, struct io_row, 1024);
+MAP(durations, BPF_MAP_TYPE_HASH, struct duration_key, struct durations, 4096);
+MAP(critical, BPF_MAP_TYPE_HASH, __u32, struct thread, 64);
+MAP(thread_time, BPF_MAP_TYPE_HASH, struct thread_time_key, __u64, 8192);
+MAP(lost, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, LOST_REASONS);
+/* A name is too large for the stack. */
+MAP(scratch, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct file_name, 1);
+
+static __always_inline void count_lost(__u32 reason)
+{
+	__u64 *count = bpf_map_lookup_elem(&lost, &reason);
+
+	if (count)
+		*count += 1;
+}
+
+#endif

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+/*
+ * Which system calls are file operations, by number, and how their arguments are read: all that differs between
+ * architectures. A port adds one block. 32-bit callers on a 64-bit kernel use other numbers and are not told apart:
+ * no database server is one.
+ */
+#ifndef BLAMEIO_SYSCALLS_H
+#define BLAMEIO_SYSCALLS_H
+
+#include "kernel.h"
+
+/* What a system call is to us. 0 = none of our business. */
+enum call {
+	CALL_NONE,
+	CALL_READ,	/* bytes = the return value */
+	CALL_WRITE,	/* at the file position */
+	CALL_PWRITE,	/* at the fourth argument */
+	CALL_PWRITEV2,	/* at the fourth argument, or at the file position if it is -1; flags are the sixth */
+	CALL_SYNC,
+	CALL_ALLOCATE,	/* fd, mode, offset, length */
+	CALL_ADVISE,	/* fd, offset, length, advice */
+	CALL_TRUNCATE,
+};
+
+#if defined(__TARGET_ARCH_x86)
+
+#define SYSCALL_NUMBER(regs) ((regs)->orig_ax)
+#define ARGUMENT_1(regs) ((regs)->di)
+#define ARGUMENT_2(regs) ((regs)->si)
+#define ARGUMENT_4(regs) ((regs)->r10)
+#define ARGUMENT_6(regs) ((regs)->r9)
+
+/* arch/x86/entry/syscalls/syscall_64.tbl. The size is a power of two, so that the verifier sees the bound. */
+#define SYSCALLS 512
+const volatile __u8 syscalls[SYSCALLS] = {
+	[0] = CALL_READ,       /* read */
+	[1] = CALL_WRITE,      /* write */
+	[17] = CALL_READ,      /* pread64 */
+	[18] = CALL_PWRITE,    /* pwrite64 */
+	[19] = CALL_READ,      /* readv */
+	[20] = CALL_WRITE,     /* writev */
+	[74] = CALL_SYNC,      /* fsync */
+	[75] = CALL_SYNC,      /* fdatasync */
+	[77] = CALL_TRUNCATE,  /* ftruncate */
+	[221] = CALL_ADVISE,   /* fadvise64 */
+	[277] = CALL_SYNC,     /* sync_file_range */
+	[285] = CALL_ALLOCATE, /* fallocate */
+	[295] = CALL_READ,     /* preadv */
+	[296] = CALL_PWRITE,   /* pwritev */
+	[327] = CALL_READ,     /* preadv2 */
+	[328] = CALL_PWRITEV2, /* pwritev2 */
+};
+
+#else
+#error "no system call table for this architecture"
+#endif
+
+/* include/uapi: the same on every architecture that Linux gained after 2002, and on x86. */
+#define S_IFMT 0170000
+#define S_IFREG 0100000
+#define O_APPEND 02000
+#define RWF_APPEND 0x10
+#define POSIX_FADV_WILLNEED 3
+#define FALLOC_FL_PUNCH_HOLE 0x02
+#define FALLOC_FL_COLLAPSE_RANGE 0x08
+
+#endif

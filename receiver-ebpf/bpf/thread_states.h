@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+/*
+ * Where the wall time of critical threads goes. Every move between states adds the time since the last one, so the
+ * states sum to the wall time by construction. The moves of one thread never overlap: the scheduler makes them under
+ * the lock of the thread's run queue. Does not decide which threads are critical.
+ */
+#ifndef BLAMEIO_THREAD_STATES_H
+#define BLAMEIO_THREAD_STATES_H
+
+#include "maps.h"
+
+static __always_inline int has_file(__u64 state)
+{
+	return state >= STATE_READ && state <= STATE_PREFETCH;
+}
+
+static __always_inline __u64 state_of(__u8 operation)
+{
+	switch (operation) {
+	case OPERATION_READ:
+		return STATE_READ;
+	case OPERATION_WRITE:
+	case OPERATION_EXTEND:
+	case OPERATION_TRUNCATE:
+		return STATE_WRITE;
+	case OPERATION_FSYNC:
+		return STATE_FSYNC;
+	case OPERATION_PREFETCH:
+		return STATE_PREFETCH;
+	default:
+		return STATE_WAIT;
+	}
+}
+
+static __always_inline int add_thread_time(struct thread *thread, __u32 tid, __u64 ns)
+{
+	struct thread_time_key key = {.tid = tid, .state = thread->state, .file = thread->file};
+	__u64 *total = bpf_map_lookup_elem(&thread_time, &key);
+	__u64 none = 0;
+
+	if (!total) {
+		bpf_map_update_elem(&thread_time, &key, &none, BPF_NOEXIST);
+		total = bpf_map_lookup_elem(&thread_time, &key);
+		if (!total)
+			return 0;
+	}
+	*total += ns;
+	return 1;
+}
+
+/* The exchanges are there for their ordering: a reader that sees the same even number twice saw one whole state. */
+static __always_inline void write_begin(struct thread *thread)
+{
+	__sync_lock_test_and_set(&thread->sequence, thread->sequence + 1);
+}
+
+static __always_inline void write_end(struct thread *thread)
+{
+	__sync_lock_test_and_set(&thread->sequence, thread->sequence + 1);
+}
+
+/* What the thread is blocked in: the operation in its slot, else it waits for something that is not a file. */
+static __always_inline void set_blocked(struct thread *thread, __u32 tid)
+{
+	struct slot *slot = bpf_map_lookup_elem(&threads, &tid);
+
+	thread->state = slot ? state_of(slot->operation) : STATE_WAIT;
+	if (slot)
+		thread->file = slot->file;
+}
+
+static __always_inline void add_elapsed(struct thread *thread, __u32 tid)
+{
+	__u64 now = bpf_ktime_get_ns();
+	__u64 state = thread->state;
+	__u64 elapsed;
+
+	/* Clocks of two processors may disagree by a little: never backwards. */
+	if (now <= thread->since_ns || state >= STATES)
+		return;
+	elapsed = now - thread->since_ns;
+	thread->since_ns = now;
+	thread->state_ns[state] += elapsed;
+	if (has_file(state) && !add_thread_time(thread, tid, elapsed)) {
+		thread->unkept_ns[state] += elapsed;
+		count_lost(LOST_THREAD_TIME_FULL);
+	}
+}
+
+static __always_inline void thread_leaves_cpu(__u32 tid, int runnable)
+{
+	struct thread *thread = bpf_map_lookup_elem(&critical, &tid);
+
+	if (!thread || thread->state == STATE_EXITED)
+		return;
+	write_begin(thread);
+	if (thread->state == STATE_UNKNOWN)
+		thread->state = STATE_CPU;
+	add_elapsed(thread, tid);
+	if (runnable)
+		thread->state = STATE_RUNQUEUE;
+	else
+		set_blocked(thread, tid);
+	write_end(thread);
+}
+
+static __always_inline void thread_takes_cpu(__u32 tid)
+{
+	struct thread *thread = bpf_map_lookup_elem(&critical, &tid);
+
+	if (!thread || thread->state == STATE_EXITED)
+		return;
+	write_begin(thread);
+	if (thread->state == STATE_UNKNOWN)
+		thread->state = STATE_RUNQUEUE;
+	add_elapsed(thread, tid);
+	thread->state = STATE_CPU;
+	write_end(thread);
+}
+
+/* A wakeup of a thread that has not left the processor, or is queued already, changes nothing. */
+static __always_inline void thread_wakes(__u32 tid, int on_cpu)
+{
+	struct thread *thread = bpf_map_lookup_elem(&critical, &tid);
+
+	if (!thread || thread->state == STATE_EXITED || thread->state <= STATE_RUNQUEUE)
+		return;
+	if (thread->state == STATE_UNKNOWN && on_cpu)
+		return;
+	write_begin(thread);
+	if (thread->state == STATE_UNKNOWN)
+		set_blocked(thread, tid);
+	add_elapsed(thread, tid);
+	thread->state = STATE_RUNQUEUE;
+	write_end(thread);
+}
+
+/* The totals stay until user space forgets the thread; a later thread of the same number adds nothing to them. */
+static __always_inline void thread_exits(__u32 tid)
+{
+	struct thread *thread = bpf_map_lookup_elem(&critical, &tid);
+
+	if (!thread || thread->state == STATE_EXITED)
+		return;
+	write_begin(thread);
+	if (thread->state == STATE_UNKNOWN)
+		thread->state = STATE_CPU;
+	add_elapsed(thread, tid);
+	thread->state = STATE_EXITED;
+	write_end(thread);
+}
+
+#endif

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+/*
+ * The `tracepoint` provider: system calls and the scheduler, through BTF tracepoints only. Works where fentry and
+ * kprobes are refused. Sees no asynchronous I/O (io_uring, libaio) and no page faults of mapped files.
+ * A context is declared as an array of words: the loader cannot relocate the kernel's own declaration of it.
+ */
+#include "account.h"
+#include "thread_states.h"
+#include <bpf/bpf_helpers.h>
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* Where a write begins. An append goes to the end, wherever it was asked to go. */
+static __always_inline __u64 position_of(struct pt_regs *regs, __u8 call, struct file *file, __u64 size)
+{
+	__s64 position = CALL_WRITE == call ? -1 : (__s64)ARGUMENT_4(regs);
+
+	if (BPF_CORE_READ(file, f_flags) & O_APPEND)
+		return size;
+	if (call == CALL_PWRITEV2 && (ARGUMENT_6(regs) & RWF_APPEND))
+		return size;
+	return position == -1 ? BPF_CORE_READ(file, f_pos) : position;
+}
+
+static __always_inline __u8 operation_of(struct pt_regs *regs, __u8 call)
+{
+	switch (call) {
+	case CALL_READ:
+		return OPERATION_READ;
+	case CALL_WRITE:
+	case CALL_PWRITE:
+	case CALL_PWRITEV2:
+		return OPERATION_WRITE;
+	case CALL_SYNC:
+		return OPERATION_FSYNC;
+	case CALL_ALLOCATE:
+		/* Giving blocks back is the opposite of an extend. */
+		if (ARGUMENT_2(regs) & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_COLLAPSE_RANGE))
+			return OPERATION_TRUNCATE;
+		return OPERATION_EXTEND;
+	case CALL_ADVISE:
+		return (__u32)ARGUMENT_4(regs) == POSIX_FADV_WILLNEED ? OPERATION_PREFETCH : OPERATION_NONE;
+	case CALL_TRUNCATE:
+		return OPERATION_TRUNCATE;
+	default:
+		return OPERATION_NONE;
+	}
+}
+
+SEC("tp_btf/sys_enter")
+int on_sys_enter(__u64 *ctx)
+{
+	struct pt_regs *regs = (struct pt_regs *)ctx[0];
+	__u64 number = ctx[1];
+	__u64 pid_tgid, size;
+	__u32 tid, tgid, fd;
+	struct process *process;
+	struct inode *inode;
+	struct file *file;
+	struct slot *slot;
+	__u8 call, operation;
+
+	/* Every system call of the machine comes by: the number first, it costs nothing. */
+	if (number >= SYSCALLS)
+		return 0;
+	call = syscalls[number];
+	if (call == CALL_NONE)
+		return 0;
+	pid_tgid = bpf_get_current_pid_tgid();
+	tgid = pid_tgid >> 32;
+	process = bpf_map_lookup_elem(&processes, &tgid);
+	if (!process)
+		return 0;
+	operation = operation_of(regs, call);
+	if (operation == OPERATION_NONE)
+		return 0;
+	fd = ARGUMENT_1(regs);
+	file = file_of(fd);
+	if (!file)
+		return 0;
+	inode = regular_inode(file);
+	if (!inode)
+		return 0;
+	tid = pid_tgid;
+	slot = slot_of(tid);
+	if (!slot)
+		return 0;
+	slot->amount = 0;
+	if (operation == OPERATION_WRITE) {
+		size = BPF_CORE_READ(inode, i_size);
+		slot->size = size;
+		slot->position = position_of(regs, call, file, size);
+	} else if (operation == OPERATION_EXTEND) {
+		slot->amount = ARGUMENT_4(regs);
+	}
+	account_begin(slot, process, fd, inode, operation);
+	return 0;
+}
+
+SEC("tp_btf/sys_exit")
+int on_sys_exit(__u64 *ctx)
+{
+	struct pt_regs *regs = (struct pt_regs *)ctx[0];
+	__u64 number = SYSCALL_NUMBER(regs);
+	struct slot *slot;
+	__u32 tid;
+
+	if (number >= SYSCALLS || syscalls[number] == CALL_NONE)
+		return 0;
+	tid = bpf_get_current_pid_tgid();
+	slot = bpf_map_lookup_elem(&threads, &tid);
+	if (slot && slot->operation != OPERATION_NONE)
+		account_end(slot, tid, (__s64)ctx[1]);
+	return 0;
+}
+
+SEC("tp_btf/sched_switch")
+int on_sched_switch(__u64 *ctx)
+{
+	struct task_struct *previous = (struct task_struct *)ctx[1];
+	struct task_struct *next = (struct task_struct *)ctx[2];
+	__u32 tid = previous->pid;
+
+	/* The state itself, not the tracepoint's copy of it: that is stale when a signal keeps the thread runnable. */
+	if (tid)
+		thread_leaves_cpu(tid, ctx[0] || !previous->__state);
+	tid = next->pid;
+	if (tid)
+		thread_takes_cpu(tid);
+	return 0;
+}
+
+SEC("tp_btf/sched_wakeup")
+int on_sched_wakeup(__u64 *ctx)
+{
+	struct task_struct *task = (struct task_struct *)ctx[0];
+
+	thread_wakes(task->pid, task->on_cpu);
+	return 0;
+}
+
+/* Runs before the child does: nothing of it is missed. */
+SEC("tp_btf/sched_process_fork")
+int on_fork(__u64 *ctx)
+{
+	struct task_struct *parent = (struct task_struct *)ctx[0];
+	struct task_struct *child = (struct task_struct *)ctx[1];
+	__u32 tgid = parent->tgid, child_tgid = child->tgid;
+	struct process entry = {}, *process;
+
+	if (tgid == child_tgid)
+		return 0; /* a thread */
+	process = bpf_map_lookup_elem(&processes, &tgid);
+	if (!process)
+		return 0;
+	entry.server = process->server;
+	if (bpf_map_update_elem(&processes, &child_tgid, &entry, BPF_ANY))
+		count_lost(LOST_PROCESSES_FULL);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int on_exit(__u64 *ctx)
+{
+	struct task_struct *task = (struct task_struct *)ctx[0];
+	__u32 tid = task->pid, tgid = task->tgid;
+
+	thread_exits(tid);
+	if (bpf_map_lookup_elem(&threads, &tid))
+		bpf_map_delete_elem(&threads, &tid);
+	/* The first thread may leave before the others. */
+	if (task->signal->live.counter == 0 && bpf_map_lookup_elem(&processes, &tgid))
+		bpf_map_delete_elem(&processes, &tgid);
+	return 0;
+}

@@ -1,0 +1,166 @@
+//! `file_io`: what the probes counted, as OTLP metrics, once an interval. It knows servers only as `WatchedServer`s
+//! and files only by their identity and name; what they belong to is db_resolver's business.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use blameio_config::{ComponentId, Decode, Signal, settings};
+use blameio_pipeline::{
+    Batch, ComponentError, Context, Control, Factory, Output, Receiver, Stability, WatchedServer,
+};
+use tokio::time::{sleep, timeout};
+
+use crate::{Limits, ProbeError, Probes};
+
+mod emit;
+mod watch;
+
+use emit::Emitter;
+use watch::Watch;
+
+settings! {
+    /// Counts file I/O and thread time in the kernel.
+    pub struct FileIoSettings {
+        /// Databases to watch; without it, all that are declared.
+        pub databases: Vec<ComponentId> = (),
+        /// How often metrics are handed on.
+        pub collection_interval: Duration = "1s",
+    }
+}
+
+/// Factory of `file_io`.
+pub const FILE_IO: Factory<dyn Receiver> = Factory {
+    kind: "file_io",
+    summary: "Counts file I/O and splits the wall time of applying threads, with eBPF",
+    module: "blameio-receiver-ebpf",
+    signals: &[Signal::Metrics],
+    stability: Stability::Development,
+    fields: FileIoSettings::FIELDS,
+    validate: |node, path, found| {
+        if let Some(settings) = FileIoSettings::decode(node, path, found)
+            && settings.collection_interval < Duration::from_millis(100)
+        {
+            found.error(&node.position, &path.key("collection_interval"), "must be at least 100ms");
+        }
+    },
+    create: |node, context: Context| {
+        let settings: FileIoSettings = context.settings(node)?;
+        let servers = context
+            .host
+            .databases(&context.id, &settings.databases)?
+            .into_iter()
+            .map(|(server, _)| server)
+            .collect();
+        Ok(Box::new(FileIo { id: context.id, servers, interval: settings.collection_interval }))
+    },
+};
+
+/// Between two attempts to load probes that the kernel refused.
+const LOAD_RETRY: Duration = Duration::from_secs(30);
+
+/// A row is swept when it did not move for so many collections and nobody can write to it.
+const IDLE_COLLECTIONS: u64 = 600;
+
+/// Between two sweeps.
+const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
+
+/// The receiver.
+#[derive(Debug)]
+pub struct FileIo {
+    id: ComponentId,
+    servers: Vec<WatchedServer>,
+    interval: Duration,
+}
+
+#[async_trait]
+impl Receiver for FileIo {
+    fn heartbeat_interval(&self) -> Duration {
+        LOAD_RETRY + self.interval * 3
+    }
+
+    async fn run(self: Box<Self>, output: Output, control: Control) -> Result<(), ComponentError> {
+        let Some(mut probes) = self.load(&control).await else { return Ok(()) };
+        tracing::info!(
+            receiver = %self.id,
+            provider = "tracepoint",
+            kernel_memory_bytes = probes.memory_bytes(),
+            "probes are attached"
+        );
+        let mut watch = Watch::new(self.servers);
+        let mut emitter = Emitter::new(SystemTime::now());
+        let mut sweep_due = Instant::now() + SWEEP_INTERVAL;
+        let mut failing: Option<String> = None;
+        loop {
+            tokio::select! {
+                biased;
+                () = control.drain.cancelled() => return Ok(()),
+                // A new view is applied at once, so that a restarted server is watched from its first second.
+                () = watch.changed() => {
+                    tokio::task::block_in_place(|| watch.apply(&mut probes));
+                    continue;
+                }
+                () = sleep(until_next(self.interval)) => {}
+            }
+            let taken = tokio::task::block_in_place(|| {
+                watch.apply(&mut probes);
+                let snapshot = probes.snapshot()?;
+                if Instant::now() >= sweep_due {
+                    sweep_due = Instant::now() + SWEEP_INTERVAL;
+                    probes.sweep(IDLE_COLLECTIONS, |file| emitter.is_gone(file))?;
+                }
+                Ok::<_, ProbeError>(emitter.emit(&snapshot, &watch, &mut probes))
+            });
+            control.heartbeat.beat();
+            match taken {
+                Ok(request) => {
+                    failing = None;
+                    if let Err(refused) = output.send(Batch::metrics(request)).await {
+                        tracing::debug!(receiver = %self.id, %refused, "a collection was refused; sums lose nothing");
+                    }
+                }
+                Err(error) => {
+                    let error = error.to_string();
+                    if failing.as_ref() != Some(&error) {
+                        tracing::error!(receiver = %self.id, %error, "probes cannot be read");
+                        failing = Some(error);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl FileIo {
+    /// Loads the probes, and tries again as long as the kernel refuses: capabilities come back with a restart of the
+    /// container, the rest of the agent need not wait for it. `None` when the agent ends first.
+    async fn load(&self, control: &Control) -> Option<Probes> {
+        let mut said = None;
+        loop {
+            control.heartbeat.beat();
+            match tokio::task::block_in_place(|| Probes::load(&Limits::default())) {
+                Ok(probes) => return Some(probes),
+                Err(error) => {
+                    let error = error.to_string();
+                    if said.as_ref() != Some(&error) {
+                        tracing::error!(
+                            receiver = %self.id, %error,
+                            "no file I/O is counted; lag is still measured, and owed to what the servers say"
+                        );
+                        said = Some(error);
+                    }
+                }
+            }
+            if timeout(LOAD_RETRY, control.drain.cancelled()).await.is_ok() {
+                return None;
+            }
+        }
+    }
+}
+
+/// Intervals end at whole multiples of the wall clock's, so that receivers measure at the same moments.
+fn until_next(interval: Duration) -> Duration {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let interval = interval.as_nanos().max(1);
+    let left = interval - since % interval;
+    Duration::from_nanos(u64::try_from(left).unwrap_or(u64::MAX))
+}

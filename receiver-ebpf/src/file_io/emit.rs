@@ -1,0 +1,333 @@
+//! A snapshot, as OTLP points: what moved since the last one, and now and then everything.
+
+use std::{
+    collections::{HashMap, HashSet},
+    hash::Hash,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use blameio_pipeline::{
+    ServerIdentity, ThreadRole,
+    attribute::{
+        FILE_DEVICE, FILE_GENERATION, FILE_INODE, FILE_PATH, IO_OPERATION, LOST_REASON, SERVICE_NAME, THREAD_ID,
+        THREAD_ROLE, THREAD_STATE,
+    },
+    metrics::{MetricsBuilder, PointTime, key_value, unix_nano},
+    signal,
+};
+use nix::time::{ClockId, clock_gettime};
+use opentelemetry_proto::tonic::{
+    collector::metrics::v1::ExportMetricsServiceRequest,
+    common::v1::KeyValue,
+    metrics::v1::{ExponentialHistogramDataPoint, exponential_histogram_data_point::Buckets},
+    resource::v1::Resource,
+};
+
+use super::watch::Watch;
+use crate::{DurationRow, FileId, IoRow, Operation, Probes, Snapshot, ThreadRow, ThreadState};
+
+const SCOPE: &str = "blameio/file_io";
+
+/// What did not move is handed on again so often, so that a receiver that joined late has everything.
+const EVERYTHING: Duration = Duration::from_mins(1);
+
+type IoKey = (Option<FileId>, u16, Option<u32>, u8, Operation);
+type ThreadKey = (u32, ThreadState, Option<FileId>);
+
+/// Remembers what was handed on.
+#[derive(Debug)]
+pub(super) struct Emitter {
+    start: u64,
+    everything_due: Instant,
+    io: HashMap<IoKey, (u64, u64)>,
+    threads: HashMap<ThreadKey, u64>,
+    durations: HashMap<(FileId, u16, Operation), u64>,
+    names: HashMap<FileId, Arc<str>>,
+    /// Servers of threads that have ended, until their last time has been handed on.
+    thread_servers: HashMap<u32, u16>,
+}
+
+impl Emitter {
+    pub(super) fn new(start: SystemTime) -> Self {
+        Self {
+            start: unix_nano(start),
+            everything_due: Instant::now() + EVERYTHING,
+            io: HashMap::new(),
+            threads: HashMap::new(),
+            durations: HashMap::new(),
+            names: HashMap::new(),
+            thread_servers: HashMap::new(),
+        }
+    }
+
+    /// Whether a file is known to be removed.
+    pub(super) fn is_gone(&self, file: &FileId) -> bool {
+        self.names.get(file).is_some_and(|name| name.ends_with(" (deleted)"))
+    }
+
+    /// The points of a snapshot.
+    pub(super) fn emit(
+        &mut self,
+        snapshot: &Snapshot,
+        watch: &Watch,
+        probes: &mut Probes,
+    ) -> ExportMetricsServiceRequest {
+        let everything = Instant::now() >= self.everything_due;
+        if everything {
+            self.everything_due = Instant::now() + EVERYTHING;
+        }
+        let time = PointTime { start: self.start, at: wall_clock(snapshot.monotonic_ns) };
+        let mut builders: Vec<_> = watch
+            .views()
+            .iter()
+            .map(|view| {
+                let identity: &Arc<ServerIdentity> = view.identity.as_ref()?;
+                Some(MetricsBuilder::new(identity.resource(), SCOPE))
+            })
+            .collect();
+        for row in &snapshot.io {
+            if let Some(builder) = builder(&mut builders, row.server) {
+                self.io(row, everything, time, builder, probes);
+            }
+        }
+        for row in &snapshot.threads {
+            let server = watch.server_of(row.tid).or_else(|| self.thread_servers.get(&row.tid).copied());
+            if let Some(server) = server {
+                self.thread_servers.insert(row.tid, server);
+                if let Some(builder) = builder(&mut builders, server) {
+                    self.thread(row, everything, time, builder, probes);
+                }
+            }
+        }
+        for row in &snapshot.durations {
+            if let Some(builder) = builder(&mut builders, row.server) {
+                self.duration(row, everything, time, builder, probes);
+            }
+        }
+        self.end_missing(snapshot, time, &mut builders);
+        let mut resource_metrics: Vec<_> = builders
+            .into_iter()
+            .flatten()
+            .filter(|builder| !builder.is_empty())
+            .map(MetricsBuilder::finish)
+            .collect();
+        resource_metrics.extend(lost(snapshot, time).map(MetricsBuilder::finish));
+        ExportMetricsServiceRequest { resource_metrics }
+    }
+
+    fn io(&mut self, row: &IoRow, everything: bool, time: PointTime, builder: &mut MetricsBuilder, probes: &mut Probes) {
+        let key = (row.file, row.server, row.tid, row.role, row.operation);
+        let now = (row.operations, row.time_ns);
+        if self.io.insert(key, now) == Some(now) && !everything {
+            return;
+        }
+        let attributes = || io_attributes(&key);
+        let file = self.file_attributes(row.file, probes);
+        let with_file = || attributes().into_iter().chain(file.iter().cloned()).collect::<Vec<_>>();
+        builder.point(&signal::FILE_OPERATIONS, integer(row.operations), with_file(), time);
+        builder.point(&signal::FILE_OPERATION_TIME, seconds(row.time_ns), with_file(), time);
+        if row.bytes > 0 {
+            builder.point(&signal::FILE_IO, integer(row.bytes), with_file(), time);
+        }
+        if row.errors > 0 {
+            builder.point(&signal::FILE_ERRORS, integer(row.errors), with_file(), time);
+        }
+    }
+
+    fn thread(
+        &mut self,
+        row: &ThreadRow,
+        everything: bool,
+        time: PointTime,
+        builder: &mut MetricsBuilder,
+        probes: &mut Probes,
+    ) {
+        let key = (row.tid, row.state, row.file);
+        if self.threads.insert(key, row.ns) == Some(row.ns) && !everything {
+            return;
+        }
+        let mut attributes = thread_attributes(&key);
+        if row.state.has_file() {
+            attributes.extend(self.file_attributes(row.file, probes));
+        }
+        builder.point(&signal::THREAD_TIME, seconds(row.ns), attributes, time);
+    }
+
+    fn duration(
+        &mut self,
+        row: &DurationRow,
+        everything: bool,
+        time: PointTime,
+        builder: &mut MetricsBuilder,
+        probes: &mut Probes,
+    ) {
+        let key = (row.file, row.server, row.operation);
+        if self.durations.insert(key, row.count) == Some(row.count) && !everything {
+            return;
+        }
+        let mut attributes = vec![key_value(IO_OPERATION, row.operation.as_str())];
+        attributes.extend(self.file_attributes(Some(row.file), probes));
+        builder.histogram(&signal::FILE_OPERATION_DURATION, histogram(row, attributes, time));
+    }
+
+    fn file_attributes(&mut self, file: Option<FileId>, probes: &mut Probes) -> Vec<KeyValue> {
+        let Some(file) = file else {
+            // The row of what did not fit: it is counted, but nobody can say for which file.
+            return vec![key_value(FILE_PATH, "(overflow)")];
+        };
+        let name = match self.names.get(&file) {
+            Some(name) => Arc::clone(name),
+            None => match probes.file_name(&file) {
+                Some(name) => {
+                    let name: Arc<str> = Arc::from(name);
+                    self.names.insert(file, Arc::clone(&name));
+                    name
+                }
+                None => Arc::from("(unnamed)"),
+            },
+        };
+        let mut attributes = identity_attributes(&file);
+        attributes.push(key_value(FILE_PATH, &*name));
+        attributes
+    }
+
+    /// Series whose rows were swept are ended, so that nobody waits for them, and forgotten.
+    fn end_missing(&mut self, snapshot: &Snapshot, time: PointTime, builders: &mut [Option<MetricsBuilder>]) {
+        let io: HashSet<IoKey> = snapshot
+            .io
+            .iter()
+            .map(|row| (row.file, row.server, row.tid, row.role, row.operation))
+            .collect();
+        for key in missing(&mut self.io, &io) {
+            let Some(builder) = builder(builders, key.1) else { continue };
+            let mut attributes = io_attributes(&key);
+            attributes.extend(key.0.iter().flat_map(identity_attributes));
+            for metric in
+                [&signal::FILE_OPERATIONS, &signal::FILE_OPERATION_TIME, &signal::FILE_IO, &signal::FILE_ERRORS]
+            {
+                builder.ended(metric, attributes.clone(), time);
+            }
+        }
+        let threads: HashSet<ThreadKey> =
+            snapshot.threads.iter().map(|row| (row.tid, row.state, row.file)).collect();
+        for key in missing(&mut self.threads, &threads) {
+            let Some(server) = self.thread_servers.get(&key.0) else { continue };
+            let Some(builder) = builder(builders, *server) else { continue };
+            let mut attributes = thread_attributes(&key);
+            attributes.extend(key.2.iter().flat_map(identity_attributes));
+            builder.ended(&signal::THREAD_TIME, attributes, time);
+        }
+        let durations: HashSet<_> =
+            snapshot.durations.iter().map(|row| (row.file, row.server, row.operation)).collect();
+        for (file, server, operation) in missing(&mut self.durations, &durations) {
+            let Some(builder) = builder(builders, server) else { continue };
+            let mut attributes = vec![key_value(IO_OPERATION, operation.as_str())];
+            attributes.extend(identity_attributes(&file));
+            builder.histogram(
+                &signal::FILE_OPERATION_DURATION,
+                ExponentialHistogramDataPoint {
+                    attributes,
+                    start_time_unix_nano: time.start,
+                    time_unix_nano: time.at,
+                    flags: 1,
+                    ..ExponentialHistogramDataPoint::default()
+                },
+            );
+        }
+        let live: HashSet<u32> = self.threads.keys().map(|key| key.0).collect();
+        self.thread_servers.retain(|tid, _| live.contains(tid));
+        let files: HashSet<FileId> = self
+            .io
+            .keys()
+            .filter_map(|key| key.0)
+            .chain(self.threads.keys().filter_map(|key| key.2))
+            .chain(self.durations.keys().map(|key| key.0))
+            .collect();
+        self.names.retain(|file, _| files.contains(file));
+    }
+}
+
+fn missing<K: Copy + Eq + Hash, V>(known: &mut HashMap<K, V>, present: &HashSet<K>) -> Vec<K> {
+    let gone: Vec<K> = known.keys().filter(|key| !present.contains(key)).copied().collect();
+    for key in &gone {
+        known.remove(key);
+    }
+    gone
+}
+
+fn builder(builders: &mut [Option<MetricsBuilder>], server: u16) -> Option<&mut MetricsBuilder> {
+    builders.get_mut(usize::from(server))?.as_mut()
+}
+
+fn io_attributes((_, _, tid, role, operation): &IoKey) -> Vec<KeyValue> {
+    let mut attributes = vec![
+        key_value(THREAD_ROLE, ThreadRole::from_code(*role).as_str()),
+        key_value(IO_OPERATION, operation.as_str()),
+    ];
+    if let Some(tid) = tid {
+        attributes.push(key_value(THREAD_ID, i64::from(*tid)));
+    }
+    attributes
+}
+
+fn thread_attributes((tid, state, _): &ThreadKey) -> Vec<KeyValue> {
+    vec![
+        key_value(THREAD_ID, i64::from(*tid)),
+        key_value(THREAD_ROLE, ThreadRole::Apply.as_str()),
+        key_value(THREAD_STATE, state.as_str()),
+    ]
+}
+
+fn identity_attributes(file: &FileId) -> Vec<KeyValue> {
+    // The kernel's own device number has 20 bits of minor.
+    let device = format!("{}:{}", file.device >> 20, file.device & 0xf_ffff);
+    vec![
+        key_value(FILE_DEVICE, device),
+        key_value(FILE_INODE, integer(file.inode)),
+        key_value(FILE_GENERATION, i64::from(file.generation)),
+    ]
+}
+
+fn histogram(row: &DurationRow, attributes: Vec<KeyValue>, time: PointTime) -> ExponentialHistogramDataPoint {
+    ExponentialHistogramDataPoint {
+        attributes,
+        start_time_unix_nano: time.start,
+        time_unix_nano: time.at,
+        count: row.count,
+        sum: Some(seconds(row.sum_ns)),
+        scale: row.scale,
+        zero_count: row.zero_count,
+        zero_threshold: seconds(row.zero_threshold_ns),
+        positive: Some(Buckets { offset: row.offset, bucket_counts: row.buckets.clone() }),
+        ..ExponentialHistogramDataPoint::default()
+    }
+}
+
+/// What was lost is the agent's, not a server's: the maps are shared.
+fn lost(snapshot: &Snapshot, time: PointTime) -> Option<MetricsBuilder> {
+    let resource =
+        Resource { attributes: vec![key_value(SERVICE_NAME, "blameio")], ..Resource::default() };
+    let mut builder = MetricsBuilder::new(resource, SCOPE);
+    for (reason, count) in &snapshot.lost {
+        builder.point(&signal::FILE_LOST, integer(*count), vec![key_value(LOST_REASON, *reason)], time);
+    }
+    Some(builder).filter(|builder| !builder.is_empty())
+}
+
+fn integer(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn seconds(nanoseconds: u64) -> f64 {
+    nanoseconds as f64 / 1e9
+}
+
+/// The wall clock's time of a moment of the monotonic clock.
+fn wall_clock(monotonic_ns: u64) -> u64 {
+    let now = unix_nano(SystemTime::now());
+    let monotonic = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(monotonic_ns, |time| {
+        u64::try_from(Duration::from(time).as_nanos()).unwrap_or(u64::MAX)
+    });
+    now.saturating_sub(monotonic.saturating_sub(monotonic_ns))
+}

@@ -1,0 +1,31 @@
+//! File I/O and thread time, seen from the kernel.
+//!
+//! This half loads the probes and reads their maps: numbers with kernel identities, cumulative since the probes were
+//! loaded. It knows nothing of tables, metrics or roles' meaning.
+
+mod capabilities;
+mod error;
+pub mod file_io;
+mod histogram;
+mod kernel_map;
+mod limits;
+mod names;
+mod object;
+mod provider;
+mod raw;
+mod reconcile;
+mod snapshot;
+mod support;
+mod sweep;
+mod syscall;
+mod threads;
+mod types;
+
+pub use error::ProbeError;
+pub use file_io::FILE_IO;
+pub use histogram::{DURATION_BUCKETS, DURATION_OFFSET, DURATION_SCALE, bucket_index};
+pub use limits::Limits;
+pub use provider::Probes;
+pub use raw::FileId;
+pub use support::{Support, probe_support};
+pub use types::{DurationRow, IoRow, Operation, Snapshot, ThreadRow, ThreadState};

@@ -1,0 +1,59 @@
+//! How much kernel memory the probes may take: everything is made when they are loaded and never grows.
+
+/// Sizes of the maps, in entries. What does not fit is counted in an overflow row or in [`Snapshot::lost`].
+///
+/// [`Snapshot::lost`]: crate::Snapshot::lost
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Watched processes; a server's backends are one each. About 80 bytes each.
+    pub processes: u32,
+    /// Threads of watched processes that have done file I/O. About 130 bytes each. An operation of a thread that
+    /// does not fit is not counted at all, except as lost.
+    pub threads: u32,
+    /// Files whose name is kept. About 350 bytes each.
+    pub files: u32,
+    /// Rows of file, thread or role class, and operation. About 100 bytes each and 32 more per possible processor.
+    pub io: u32,
+    /// Rows of server, role class and operation for what finds no room in `io`.
+    pub overflow: u32,
+    /// Histograms, one per file, server and operation. About 900 bytes each.
+    pub durations: u32,
+    /// Threads whose wall time is split into states.
+    pub critical_threads: u32,
+    /// Rows of critical thread, state and file.
+    pub thread_time: u32,
+}
+
+impl Default for Limits {
+    /// A server with some thousand relations in use: below 20 MiB on two processors, 50 MiB on 64.
+    fn default() -> Self {
+        Self {
+            processes: 4096,
+            threads: 16_384,
+            files: 8192,
+            io: 16_384,
+            overflow: 1024,
+            durations: 4096,
+            critical_threads: 64,
+            thread_time: 8192,
+        }
+    }
+}
+
+impl Limits {
+    /// Map name and entries. At least one: the kernel makes no empty map.
+    pub(crate) fn entries(&self) -> [(&'static str, u32); 8] {
+        let Self { processes, threads, files, io, overflow, durations, critical_threads, thread_time } = self;
+        [
+            ("processes", *processes),
+            ("threads", *threads),
+            ("files", *files),
+            ("io", *io),
+            ("overflow", *overflow),
+            ("durations", *durations),
+            ("critical", *critical_threads),
+            ("thread_time", *thread_time),
+        ]
+        .map(|(name, entries)| (name, entries.max(1)))
+    }
+}

@@ -1,0 +1,148 @@
+//! The probes as a whole: loaded, attached, and told which processes and threads to watch.
+//! Reading them is in `snapshot.rs`, tidying up in `sweep.rs`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::os::fd::AsFd;
+
+use aya::Ebpf;
+use aya::programs::Program;
+use bytemuck::Zeroable;
+
+use crate::error::ProbeError;
+use crate::limits::Limits;
+use crate::object::{self, Maps, PROGRAMS};
+use crate::raw::{IoKey, Process, STATE_UNKNOWN, Thread};
+use crate::syscall::recursion_misses;
+use crate::threads::{ThreadAccount, clock_ns, run_state};
+
+/// The loaded and attached probes and their maps. Dropping it detaches them and frees everything.
+///
+/// All process and thread numbers are those of the initial pid namespace.
+pub struct Probes {
+    /// Holds the programs and their links. Dropped before the maps, which no program needs then.
+    object: Ebpf,
+    pub(crate) maps: Maps,
+    /// Critical threads, and what was reported of them.
+    pub(crate) accounts: BTreeMap<u32, ThreadAccount>,
+    /// Snapshots taken.
+    pub(crate) snapshots: u64,
+    /// Per row its operations and the snapshot in which they last changed.
+    pub(crate) changed: HashMap<IoKey, (u64, u64)>,
+}
+
+impl Probes {
+    /// Loads and attaches everything. The capabilities may be dropped afterwards.
+    pub fn load(limits: &Limits) -> Result<Self, ProbeError> {
+        let types = object::kernel_types()?;
+        let mut object = object::load(limits, &types)?;
+        for (program, tracepoint) in PROGRAMS {
+            object::load_program(&mut object, &types, program, tracepoint)?;
+        }
+        let maps = object::take_maps(&mut object)?;
+        for (program, tracepoint) in PROGRAMS {
+            object::attach_program(&mut object, program, tracepoint)?;
+        }
+        Ok(Self { object, maps, accounts: BTreeMap::new(), snapshots: 0, changed: HashMap::new() })
+    }
+
+    /// Counts a process from now on, or changes its server and role class. Its future children are counted from their
+    /// first operation, with the same server and role class 0.
+    pub fn watch_process(&mut self, tgid: u32, server: u16, role: u8) -> Result<(), ProbeError> {
+        self.maps.processes.set(&tgid, &Process { server, role, reserved: [0; 5] })?;
+        // If it ended before the insert, nobody would remove it, and a later process of the number would be counted.
+        if run_state(tgid).is_none() {
+            self.maps.processes.delete(&tgid);
+            return Err(ProbeError::Gone { kind: "process", id: tgid });
+        }
+        Ok(())
+    }
+
+    /// Stops counting a process. An operation in flight is still counted.
+    pub fn forget_process(&mut self, tgid: u32) {
+        self.maps.processes.delete(&tgid);
+    }
+
+    /// Process, server and role class of everything watched now: children that were found and without those that have
+    /// exited. Empty if it cannot be read.
+    #[must_use]
+    pub fn watched_processes(&self) -> Vec<(u32, u16, u8)> {
+        let mut found = Vec::new();
+        let read = self.maps.processes.for_each(|tgid, values| {
+            found.extend(values.first().map(|process| (tgid, process.server, process.role)));
+        });
+        if let Err(error) = read {
+            tracing::warn!(%error, "the watched processes cannot be listed");
+        }
+        found
+    }
+
+    /// Splits the wall time of a thread into states from now on, and gives its operations rows of their own. Its
+    /// process should be watched, or its file operations are seen as waits. Nothing happens if it is watched already.
+    pub fn watch_thread(&mut self, tid: u32) -> Result<(), ProbeError> {
+        if self.accounts.contains_key(&tid) {
+            return Ok(());
+        }
+        self.purge_thread_time(tid);
+        // The first move tells what the state was before: no race with reading it.
+        let seed = Thread { state: STATE_UNKNOWN, since_ns: clock_ns(), ..Thread::zeroed() };
+        self.maps.critical.set(&tid, &seed)?;
+        if run_state(tid).is_none() {
+            self.maps.critical.delete(&tid);
+            return Err(ProbeError::Gone { kind: "thread", id: tid });
+        }
+        self.accounts.insert(tid, ThreadAccount::default());
+        Ok(())
+    }
+
+    /// Stops splitting a thread's time and removes its rows. Its later operations count under its role class.
+    pub fn forget_thread(&mut self, tid: u32) {
+        if self.accounts.remove(&tid).is_some() {
+            self.maps.critical.delete(&tid);
+            self.purge_thread_time(tid);
+        }
+    }
+
+    fn purge_thread_time(&self, tid: u32) {
+        let mut old = Vec::new();
+        let read = self.maps.thread_time.for_each(|key, _| {
+            if key.tid == tid {
+                old.push(key);
+            }
+        });
+        if let Err(error) = read {
+            tracing::warn!(%error, tid, "old rows of a thread cannot be listed");
+        }
+        for key in old {
+            self.maps.thread_time.delete(&key);
+        }
+    }
+
+    /// Kernel memory of the maps, as the kernel accounts it.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        let Maps { processes, threads, files, io, overflow, durations, critical, thread_time, lost } =
+            &self.maps;
+        processes.memory_bytes()
+            + threads.memory_bytes()
+            + files.memory_bytes()
+            + io.memory_bytes()
+            + overflow.memory_bytes()
+            + durations.memory_bytes()
+            + critical.memory_bytes()
+            + thread_time.memory_bytes()
+            + lost.memory_bytes()
+    }
+
+    /// Events that the kernel did not give to the probes because one was already running on the processor.
+    pub(crate) fn skipped(&self) -> u64 {
+        let mut sum = 0;
+        for (_, program) in self.object.programs() {
+            if let Program::BtfTracePoint(program) = program
+                && let Ok(fd) = program.fd()
+            {
+                sum += recursion_misses(fd.as_fd()).unwrap_or(0);
+            }
+        }
+        sum
+    }
+}

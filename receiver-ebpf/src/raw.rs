@@ -1,0 +1,186 @@
+//! The kernel's records, byte for byte: mirrors of `bpf/maps.h`. No meaning here, and any bytes are a valid record.
+
+use bytemuck::{AnyBitPattern, Pod, Zeroable};
+
+use crate::histogram::DURATION_BUCKETS;
+
+/// A file's identity: names and paths change, this does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
+#[repr(C)]
+pub struct FileId {
+    /// `s_dev` as the kernel keeps it: major << 20 | minor. What mountinfo shows, not always what stat shows.
+    pub device: u32,
+    /// Tells owners of a reused inode number apart. 0 on overlayfs.
+    pub generation: u32,
+    /// Inode number.
+    pub inode: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct Process {
+    pub(crate) server: u16,
+    pub(crate) role: u8,
+    pub(crate) reserved: [u8; 5],
+}
+
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct Slot {
+    pub(crate) start_ns: u64,
+    pub(crate) position: u64,
+    pub(crate) size: u64,
+    pub(crate) amount: u64,
+    pub(crate) file: FileId,
+    pub(crate) fd: u32,
+    pub(crate) server: u16,
+    pub(crate) role: u8,
+    pub(crate) operation: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct IoKey {
+    pub(crate) file: FileId,
+    pub(crate) tid: u32,
+    pub(crate) server: u16,
+    pub(crate) role: u8,
+    pub(crate) operation: u8,
+}
+
+#[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct IoCounters {
+    pub(crate) operations: u64,
+    pub(crate) bytes: u64,
+    pub(crate) errors: u64,
+    pub(crate) time_ns: u64,
+}
+
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct OverflowKey {
+    pub(crate) server: u16,
+    pub(crate) role: u8,
+    pub(crate) operation: u8,
+}
+
+/// Names kept per file, and bytes of each with its closing zero.
+pub(crate) const NAMES: usize = 4;
+pub(crate) const NAME_SIZE: usize = 64;
+
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct FileName {
+    pub(crate) depth: u32,
+    pub(crate) truncated: u32,
+    pub(crate) names: [[u8; NAME_SIZE]; NAMES],
+}
+
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct DurationKey {
+    pub(crate) file: FileId,
+    pub(crate) server: u16,
+    pub(crate) operation: u8,
+    pub(crate) reserved: [u8; 5],
+}
+
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct Durations {
+    pub(crate) sum_ns: u64,
+    pub(crate) zero: u64,
+    pub(crate) buckets: [u64; DURATION_BUCKETS],
+}
+
+/// `STATES` in maps.h: the seven states, and the one before the first move.
+pub(crate) const STATES: usize = 8;
+pub(crate) const STATE_UNKNOWN: u64 = 7;
+pub(crate) const STATE_EXITED: u64 = 8;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct Thread {
+    pub(crate) sequence: u64,
+    pub(crate) since_ns: u64,
+    pub(crate) state: u64,
+    pub(crate) file: FileId,
+    pub(crate) state_ns: [u64; STATES],
+    pub(crate) unkept_ns: [u64; STATES],
+}
+
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct ThreadTimeKey {
+    pub(crate) tid: u32,
+    pub(crate) state: u32,
+    pub(crate) file: FileId,
+}
+
+/// Why something was not kept, in the order of `enum lost`.
+pub(crate) const LOST_REASONS: [&str; 8] = [
+    "io map full",
+    "overflow map full",
+    "files map full",
+    "threads map full",
+    "thread time map full",
+    "durations map full",
+    "processes map full",
+    "file name unreadable",
+];
+
+/// Records out of the flat bytes of a batch. A last, incomplete record is dropped.
+pub(crate) fn records<T: AnyBitPattern>(bytes: &[u8]) -> impl Iterator<Item = T> + '_ {
+    bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::names::tail;
+    use crate::snapshot::{duration_row, io_row, overflow_row};
+    use crate::threads::thread_rows;
+
+    #[test]
+    fn records_have_the_sizes_of_the_c_structs() {
+        assert_eq!(size_of::<FileId>(), 16);
+        assert_eq!(size_of::<Process>(), 8);
+        assert_eq!(size_of::<Slot>(), 56);
+        assert_eq!(size_of::<IoKey>(), 24);
+        assert_eq!(size_of::<FileName>(), 264);
+        assert_eq!(size_of::<DurationKey>(), 24);
+        assert_eq!(size_of::<Durations>(), 784);
+        assert_eq!(size_of::<Thread>(), 168);
+        assert_eq!(size_of::<ThreadTimeKey>(), 24);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_decode(bytes in proptest::collection::vec(any::<u8>(), 0..4096), now in any::<u64>()) {
+            for name in records::<FileName>(&bytes) {
+                let _ = tail(&name);
+            }
+            for key in records::<IoKey>(&bytes) {
+                let values: Vec<IoCounters> = records(&bytes).collect();
+                let _ = io_row(&key, &values);
+            }
+            for key in records::<OverflowKey>(&bytes) {
+                let _ = overflow_row(key, &[]);
+            }
+            for key in records::<DurationKey>(&bytes) {
+                for value in records::<Durations>(&bytes) {
+                    let _ = duration_row(&key, &value);
+                }
+            }
+            let times: Vec<(ThreadTimeKey, u64)> = records(&bytes).map(|key| (key, now)).collect();
+            for thread in records::<Thread>(&bytes) {
+                for slot in records::<Slot>(&bytes) {
+                    let _ = thread_rows(&thread, &times, now, Some(&slot), true);
+                }
+            }
+        }
+    }
+}

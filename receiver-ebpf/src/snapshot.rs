@@ -1,0 +1,86 @@
+//! Reading all maps: kernel records become rows. Nothing in the kernel is changed by it; differences are the caller's.
+
+use crate::Probes;
+use crate::error::ProbeError;
+use crate::histogram::{DURATION_OFFSET, DURATION_SCALE};
+use crate::raw::{DurationKey, Durations, IoCounters, IoKey, LOST_REASONS, OverflowKey};
+use crate::types::{DurationRow, IoRow, Operation, Snapshot};
+
+/// `None` for a record that no probe of this version writes.
+pub(crate) fn io_row(key: &IoKey, copies: &[IoCounters]) -> Option<IoRow> {
+    let operation = Operation::from_raw(key.operation)?;
+    let sum = copies.iter().fold(IoCounters::default(), |sum, part| IoCounters {
+        operations: sum.operations.wrapping_add(part.operations),
+        bytes: sum.bytes.wrapping_add(part.bytes),
+        errors: sum.errors.wrapping_add(part.errors),
+        time_ns: sum.time_ns.wrapping_add(part.time_ns),
+    });
+    Some(IoRow {
+        file: Some(key.file),
+        server: key.server,
+        tid: (key.tid != 0).then_some(key.tid),
+        role: key.role,
+        operation,
+        operations: sum.operations,
+        bytes: sum.bytes,
+        errors: sum.errors,
+        time_ns: sum.time_ns,
+    })
+}
+
+/// The row of what found no room.
+pub(crate) fn overflow_row(key: OverflowKey, copies: &[IoCounters]) -> Option<IoRow> {
+    let OverflowKey { server, role, operation } = key;
+    let key = IoKey { file: bytemuck::Zeroable::zeroed(), tid: 0, server, role, operation };
+    io_row(&key, copies).map(|row| IoRow { file: None, ..row })
+}
+
+/// `None` for a record that no probe of this version writes.
+pub(crate) fn duration_row(key: &DurationKey, value: &Durations) -> Option<DurationRow> {
+    let operation = Operation::from_raw(key.operation)?;
+    let count = value.buckets.iter().fold(value.zero, |sum, count| sum.wrapping_add(*count));
+    Some(DurationRow {
+        file: key.file,
+        server: key.server,
+        operation,
+        scale: DURATION_SCALE,
+        offset: DURATION_OFFSET,
+        buckets: value.buckets.to_vec(),
+        zero_count: value.zero,
+        zero_threshold_ns: 1 << (DURATION_OFFSET >> DURATION_SCALE),
+        count,
+        sum_ns: value.sum_ns,
+    })
+}
+
+impl Probes {
+    /// Reads everything: threads first, because their sum is tied to an instant, then the rows.
+    pub fn snapshot(&mut self) -> Result<Snapshot, ProbeError> {
+        self.snapshots += 1;
+        let (monotonic_ns, threads) = self.read_threads()?;
+        let mut io = Vec::with_capacity(self.changed.len());
+        let Self { maps, changed, snapshots, .. } = self;
+        maps.io.for_each(|key, copies| {
+            let Some(row) = io_row(&key, copies) else { return };
+            let seen = changed.entry(key).or_insert((row.operations, *snapshots));
+            if seen.0 != row.operations {
+                *seen = (row.operations, *snapshots);
+            }
+            io.push(row);
+        })?;
+        maps.overflow.for_each(|key, copies| io.extend(overflow_row(key, copies)))?;
+        let mut durations = Vec::new();
+        maps.durations.for_each(|key, values| {
+            durations.extend(values.first().and_then(|value| duration_row(&key, value)));
+        })?;
+        let mut lost = Vec::with_capacity(LOST_REASONS.len() + 1);
+        for (index, reason) in (0_u32..).zip(LOST_REASONS) {
+            let copies = maps.lost.copies(&index)?.unwrap_or_default();
+            lost.push((reason, copies.iter().sum()));
+        }
+        lost.push(("probe skipped", self.skipped()));
+        let exited = self.accounts.iter().filter(|(_, account)| account.exited);
+        let exited_threads = exited.map(|(tid, _)| *tid).collect();
+        Ok(Snapshot { monotonic_ns, io, threads, exited_threads, durations, lost })
+    }
+}

@@ -1,0 +1,58 @@
+//! What of the probes works on this machine, found by trying, for the operator to read. Leaves nothing loaded.
+
+use crate::capabilities;
+use crate::limits::Limits;
+use crate::object::{self, PROGRAMS};
+
+/// One thing that is needed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Support {
+    /// What.
+    pub name: String,
+    /// Whether it is there.
+    pub ok: bool,
+    /// What was found, or what to do.
+    pub detail: String,
+}
+
+impl Support {
+    fn new(name: impl Into<String>, ok: bool, detail: impl Into<String>) -> Self {
+        Self { name: name.into(), ok, detail: detail.into() }
+    }
+}
+
+/// Tries everything that [`Probes::load`](crate::Probes::load) does except attaching, each part by itself.
+#[must_use]
+pub fn probe_support() -> Vec<Support> {
+    let mut found = Vec::with_capacity(PROGRAMS.len() + 3);
+    let missing = capabilities::missing();
+    found.push(if missing.is_empty() {
+        Support::new("capabilities", true, "CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN")
+    } else {
+        Support::new("capabilities", false, format!("missing: {}", missing.join(", ")))
+    });
+    let types = match object::kernel_types() {
+        Ok(types) => types,
+        Err(error) => {
+            found.push(Support::new("kernel type information", false, error.to_string()));
+            return found;
+        }
+    };
+    found.push(Support::new("kernel type information", true, "/sys/kernel/btf/vmlinux"));
+    let mut object = match object::load(&Limits::default(), &types) {
+        Ok(object) => object,
+        Err(error) => {
+            found.push(Support::new("maps", false, error.to_string()));
+            return found;
+        }
+    };
+    found.push(Support::new("maps", true, "made"));
+    for (program, tracepoint) in PROGRAMS {
+        let name = format!("program {program}");
+        found.push(match object::load_program(&mut object, &types, program, tracepoint) {
+            Ok(()) => Support::new(name, true, format!("loads for tp_btf/{tracepoint}")),
+            Err(error) => Support::new(name, false, error.to_string()),
+        });
+    }
+    found
+}

@@ -1,0 +1,125 @@
+//! Wall time of critical threads: reads what the scheduler's probes kept and adds the interval that is still open.
+//! Does not decide which threads are critical.
+
+use crate::Probes;
+use crate::error::ProbeError;
+use crate::raw::{STATE_EXITED, STATE_UNKNOWN, Slot, Thread, ThreadTimeKey};
+use crate::reconcile::{RowKey, Rows, reconcile};
+use crate::types::{ThreadRow, ThreadState};
+
+/// Reads of a thread's record before a torn one is taken as it is. A write takes well below a microsecond.
+const ATTEMPTS: usize = 16;
+
+/// What was last reported of a thread, so that no row ever falls.
+#[derive(Debug, Default)]
+pub(crate) struct ThreadAccount {
+    pub(crate) last: Rows,
+    /// Nanoseconds of rows that were swept away: no longer part of the sum.
+    pub(crate) swept_ns: u64,
+    pub(crate) exited: bool,
+}
+
+/// `CLOCK_MONOTONIC`, the clock of the probes. 0 if there is none, which Linux excludes.
+pub(crate) fn clock_ns() -> u64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
+    now.map_or(0, |time| {
+        let seconds = u64::try_from(time.tv_sec()).unwrap_or(0);
+        seconds * 1_000_000_000 + u64::try_from(time.tv_nsec()).unwrap_or(0)
+    })
+}
+
+/// The letter of a live thread's state in /proc/TID/stat: R is running or queued. `None` if it has ended.
+pub(crate) fn run_state(tid: u32) -> Option<char> {
+    let text = std::fs::read(format!("/proc/{tid}/stat")).ok()?;
+    // The command may hold anything, so the last parenthesis counts.
+    let end = text.iter().rposition(|byte| *byte == b')')?;
+    let state = char::from(*text.get(end + 2)?);
+    (!matches!(state, 'Z' | 'X' | 'x')).then_some(state)
+}
+
+/// The rows of one thread as read, their true total, and the row that is growing.
+pub(crate) fn thread_rows(
+    thread: &Thread,
+    times: &[(ThreadTimeKey, u64)],
+    now: u64,
+    slot: Option<&Slot>,
+    runnable: bool,
+) -> (Rows, u64, RowKey) {
+    let mut rows = Rows::new();
+    for (key, ns) in times {
+        if let Some(state) = ThreadState::from_raw(u64::from(key.state)).filter(|state| state.has_file()) {
+            rows.insert((state, Some(key.file)), *ns);
+        }
+    }
+    for ((state, ns), unkept) in ThreadState::ALL.into_iter().zip(thread.state_ns).zip(thread.unkept_ns) {
+        rows.insert((state, None), if state.has_file() { unkept } else { ns });
+    }
+    let exited = thread.state == STATE_EXITED;
+    let open = if exited { 0 } else { now.saturating_sub(thread.since_ns) };
+    let (state, file) = match ThreadState::from_raw(thread.state) {
+        Some(state) => (state, Some(thread.file)),
+        // Not seen to move since it is watched. Whether it runs or is queued is told by its first move.
+        None if thread.state == STATE_UNKNOWN && !runnable => (
+            slot.map_or(ThreadState::Wait, |slot| ThreadState::blocked_in(slot.operation)),
+            slot.map(|slot| slot.file),
+        ),
+        None => (ThreadState::Cpu, None),
+    };
+    let current = (state, file.filter(|_| state.has_file()));
+    let row = rows.entry(current).or_insert(0);
+    *row = row.saturating_add(open);
+    let total = thread.state_ns.iter().fold(open, |sum, ns| sum.saturating_add(*ns));
+    (rows, total, current)
+}
+
+impl Probes {
+    /// A copy that no write tore: the same even sequence and the same bytes twice.
+    fn stable_thread(&self, tid: u32) -> Result<Option<Thread>, ProbeError> {
+        let mut copy = self.maps.critical.get(&tid)?;
+        for _ in 0..ATTEMPTS {
+            let again = self.maps.critical.get(&tid)?;
+            if copy == again && again.is_none_or(|thread| thread.sequence.is_multiple_of(2)) {
+                break;
+            }
+            copy = again;
+        }
+        Ok(copy)
+    }
+
+    /// The rows of all critical threads, and the instant that they are of.
+    pub(crate) fn read_threads(&mut self) -> Result<(u64, Vec<ThreadRow>), ProbeError> {
+        let mut threads = Vec::with_capacity(self.accounts.len());
+        for tid in self.accounts.keys() {
+            if let Some(thread) = self.stable_thread(*tid)? {
+                let runnable = thread.state == STATE_UNKNOWN && run_state(*tid) == Some('R');
+                threads.push((*tid, thread, runnable));
+            }
+        }
+        // After the copies: no interval that they hold began later.
+        let now = clock_ns();
+        let mut times: Vec<(ThreadTimeKey, u64)> = Vec::new();
+        if !threads.is_empty() {
+            self.maps.thread_time.for_each(|key, ns| times.extend(ns.first().map(|ns| (key, *ns))))?;
+            times.sort_unstable_by_key(|(key, _)| key.tid);
+        }
+        let mut found = Vec::new();
+        for (tid, thread, runnable) in threads {
+            let from = times.partition_point(|(key, _)| key.tid < tid);
+            let to = times.partition_point(|(key, _)| key.tid <= tid);
+            let slot = self.maps.threads.get(&tid)?;
+            let (mut rows, total, current) =
+                thread_rows(&thread, &times[from..to], now, slot.as_ref(), runnable);
+            let Some(account) = self.accounts.get_mut(&tid) else { continue };
+            reconcile(&account.last, &mut rows, total.saturating_sub(account.swept_ns), current);
+            account.exited = thread.state == STATE_EXITED;
+            found.extend(rows.iter().filter(|(_, ns)| **ns > 0).map(|((state, file), ns)| ThreadRow {
+                tid,
+                state: *state,
+                file: *file,
+                ns: *ns,
+            }));
+            account.last = rows;
+        }
+        Ok((now, found))
+    }
+}

@@ -1,0 +1,179 @@
+//! What a snapshot holds, in Rust's terms. All counters are cumulative since the row was made.
+
+use crate::raw::FileId;
+
+/// An operation on a regular file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Operation {
+    /// read, pread64, readv, preadv, preadv2.
+    Read,
+    /// write, pwrite64, writev, pwritev, pwritev2 within the file as it was.
+    Write,
+    /// A write that ended past the end the file had when it began, or fallocate.
+    Extend,
+    /// fsync, fdatasync, `sync_file_range`.
+    Fsync,
+    /// fadvise64 with `POSIX_FADV_WILLNEED`.
+    Prefetch,
+    /// ftruncate, or fallocate that gives blocks back.
+    Truncate,
+}
+
+impl Operation {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Read, Self::Write, Self::Extend, Self::Fsync, Self::Prefetch, Self::Truncate];
+
+    /// The name in lower case.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Extend => "extend",
+            Self::Fsync => "fsync",
+            Self::Prefetch => "prefetch",
+            Self::Truncate => "truncate",
+        }
+    }
+
+    pub(crate) fn from_raw(value: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(value).checked_sub(1)?).copied()
+    }
+}
+
+/// Where a critical thread's wall time goes. Exclusive: exactly one at every moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ThreadState {
+    /// Running, inside a system call too.
+    Cpu,
+    /// Could run and does not: preempted, or woken and queued.
+    Runqueue,
+    /// Blocked in a read.
+    Read,
+    /// Blocked in a write, an extend or a truncate.
+    Write,
+    /// Blocked in an fsync.
+    Fsync,
+    /// Blocked in a prefetch.
+    Prefetch,
+    /// Blocked with no file operation in flight; stopped too.
+    Wait,
+}
+
+impl ThreadState {
+    /// All of them, in the order of the kernel's array.
+    pub const ALL: [Self; 7] =
+        [Self::Cpu, Self::Runqueue, Self::Read, Self::Write, Self::Fsync, Self::Prefetch, Self::Wait];
+
+    /// The name in lower case.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Runqueue => "runqueue",
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Fsync => "fsync",
+            Self::Prefetch => "prefetch",
+            Self::Wait => "wait",
+        }
+    }
+
+    /// Whether time in this state belongs to a file.
+    pub const fn has_file(self) -> bool {
+        matches!(self, Self::Read | Self::Write | Self::Fsync | Self::Prefetch)
+    }
+
+    pub(crate) fn from_raw(value: u64) -> Option<Self> {
+        Self::ALL.get(usize::try_from(value).ok()?).copied()
+    }
+
+    /// The state of a thread that is blocked in an operation, as a slot holds it.
+    pub(crate) fn blocked_in(operation: u8) -> Self {
+        match Operation::from_raw(operation) {
+            Some(Operation::Read) => Self::Read,
+            Some(Operation::Write | Operation::Extend | Operation::Truncate) => Self::Write,
+            Some(Operation::Fsync) => Self::Fsync,
+            Some(Operation::Prefetch) => Self::Prefetch,
+            None => Self::Wait,
+        }
+    }
+}
+
+/// One reading of all maps.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// When the thread rows were read, `CLOCK_MONOTONIC`.
+    pub monotonic_ns: u64,
+    /// Operations by file.
+    pub io: Vec<IoRow>,
+    /// Wall time of critical threads by state.
+    pub threads: Vec<ThreadRow>,
+    /// Critical threads that have exited: their rows stand still until they are forgotten.
+    pub exited_threads: Vec<u32>,
+    /// Durations of operations by file.
+    pub durations: Vec<DurationRow>,
+    /// What could not be kept, by reason, cumulative. Every reason is there, with 0 too.
+    pub lost: Vec<(&'static str, u64)>,
+}
+
+/// Operations of one kind on one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IoRow {
+    /// `None`: the overflow row of server, role and operation.
+    pub file: Option<FileId>,
+    /// As given to [`Probes::watch_process`](crate::Probes::watch_process).
+    pub server: u16,
+    /// Critical threads have rows of their own.
+    pub tid: Option<u32>,
+    /// The role of the process when the operation began.
+    pub role: u8,
+    /// What was done.
+    pub operation: Operation,
+    /// Finished operations, failed ones too.
+    pub operations: u64,
+    /// What the system calls returned, or the length of a fallocate.
+    pub bytes: u64,
+    /// Failed operations.
+    pub errors: u64,
+    /// From entry to exit of the system call, on a processor or not.
+    pub time_ns: u64,
+}
+
+/// Wall time of a critical thread in one state. Over any two snapshots the deltas of a thread's rows sum to the time
+/// between them, the interval still open included. Never decreases.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ThreadRow {
+    /// The thread.
+    pub tid: u32,
+    /// The state.
+    pub state: ThreadState,
+    /// The file of states that have one; `None` there for time that found no room in the map.
+    pub file: Option<FileId>,
+    /// Nanoseconds since the thread was watched.
+    pub ns: u64,
+}
+
+/// Durations of one kind of operation on one file, as a base-2 exponential histogram.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DurationRow {
+    /// The file.
+    pub file: FileId,
+    /// The server.
+    pub server: u16,
+    /// What was done.
+    pub operation: Operation,
+    /// Buckets per power of two = 2^scale.
+    pub scale: i32,
+    /// The index of the first bucket: bucket i holds (b^(offset+i), b^(offset+i+1)] ns, b = 2^(2^-scale).
+    pub offset: i32,
+    /// Counts. The last one also holds everything longer.
+    pub buckets: Vec<u64>,
+    /// Operations of at most `zero_threshold_ns`.
+    pub zero_count: u64,
+    /// 2^10 ns: shorter ones are not told apart.
+    pub zero_threshold_ns: u64,
+    /// All operations: the buckets and `zero_count`.
+    pub count: u64,
+    /// Sum of all durations. Read an instant apart from the buckets.
+    pub sum_ns: u64,
+}

@@ -1,0 +1,58 @@
+//! Maps that are too small lose detail, never operations, and say so. On a real kernel.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking and says on stderr what it skips"
+)]
+
+mod support;
+
+use blameio_receiver_ebpf::{Limits, Operation};
+use support::{Player, cases, load_or_skip, lost, of_server, sum};
+
+/// The child's side of the test below.
+#[test]
+fn play() {
+    cases::play();
+}
+
+#[test]
+fn what_does_not_fit_is_in_the_overflow_rows() {
+    let limits = Limits { files: 2, io: 5, durations: 3, ..Limits::default() };
+    let Some(mut probes) = load_or_skip("what_does_not_fit_is_in_the_overflow_rows", &limits) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let (mut player, _) = Player::start("many_files", directory.path());
+    probes.watch_process(player.tgid(), 21, 2).unwrap();
+    player.go();
+    let snapshot = probes.snapshot().unwrap();
+    let rows = of_server(&snapshot, 21);
+    let files = cases::FILES;
+    assert_eq!(sum(rows.clone(), Operation::Extend), (files, files * 100, 0));
+    assert_eq!(sum(rows.clone(), Operation::Read), (files * 2, files * 100, 0));
+    let kept = rows.clone().filter(|row| row.file.is_some()).map(|row| row.operations);
+    assert_eq!(rows.clone().filter(|row| row.file.is_some()).count(), 5);
+    assert_eq!(lost(&snapshot, "io map full"), files * 3 - kept.sum::<u64>());
+    assert!(rows.filter(|row| row.file.is_none()).all(|row| row.role == 2 && row.time_ns > 0));
+    let histograms: u64 = snapshot.durations.iter().map(|row| row.count).sum();
+    assert_eq!(lost(&snapshot, "durations map full"), files * 3 - histograms);
+    assert_eq!(lost(&snapshot, "files map full"), 1, "five rows of three files, two names");
+}
+
+#[test]
+fn a_thread_that_does_not_fit_is_counted_as_lost() {
+    let limits = Limits { threads: 1, ..Limits::default() };
+    let Some(mut probes) = load_or_skip("a_thread_that_does_not_fit_is_counted_as_lost", &limits) else {
+        return;
+    };
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("data"), [1; 100]).unwrap();
+    let (mut player, _) = Player::start("threads", directory.path());
+    probes.watch_process(player.tgid(), 22, 2).unwrap();
+    player.go();
+    let snapshot = probes.snapshot().unwrap();
+    let (counted, ..) = sum(of_server(&snapshot, 22), Operation::Read);
+    assert_eq!(counted + lost(&snapshot, "threads map full"), cases::THREADS * cases::READS_PER_THREAD);
+}

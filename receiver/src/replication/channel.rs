@@ -1,0 +1,198 @@
+//! One replica: looks at its positions, and at its primary's, every few milliseconds, and hands on what came of it
+//! once an interval.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use blameio_databases::{Database, PrimarySampler, ReplicaInfo, ReplicaSample, ReplicaSampler};
+use blameio_pipeline::{Batch, Control, Output};
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    ReplicationSettings,
+    emit::{Report, Status, report},
+    lag::{LagMeter, Positions},
+    waits::Waits,
+};
+
+/// How often what changes rarely is asked for.
+const INFO_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A look that takes longer than this is of no use: the position has moved on.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What the looks of one channel found so far. Held by its tasks; the lock is never kept over a wait.
+struct Channel {
+    origin: Instant,
+    meter: LagMeter,
+    waits: Waits,
+    last: Option<ReplicaSample>,
+    info: ReplicaInfo,
+    /// The last error, said once and not 50 times a second.
+    failing: Option<String>,
+}
+
+type Shared = Arc<Mutex<Channel>>;
+
+pub(super) async fn run(database: Database, settings: ReplicationSettings, output: Output, control: Control) {
+    let shared: Shared = Arc::new(Mutex::new(Channel {
+        origin: Instant::now(),
+        meter: LagMeter::default(),
+        waits: Waits::default(),
+        last: None,
+        info: ReplicaInfo::default(),
+        failing: None,
+    }));
+    let end = control.drain.child_token();
+    let _end_on_return = end.clone().drop_guard();
+    if let Some(primary) = database.primary() {
+        tokio::spawn(watch_primary(
+            database.id().to_string(),
+            primary,
+            Arc::clone(&shared),
+            settings.sample_interval,
+            end.clone(),
+        ));
+    }
+    let mut replica = database.replica();
+    let mut looks = interval(settings.sample_interval);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut info_due = Instant::now();
+    let start = SystemTime::now();
+    loop {
+        let collect = sleep(until_next(settings.collection_interval));
+        tokio::pin!(collect);
+        loop {
+            tokio::select! {
+                biased;
+                () = control.drain.cancelled() => return,
+                () = &mut collect => break,
+                _ = looks.tick() => look(&database, &mut replica, &shared).await,
+            }
+        }
+        look(&database, &mut replica, &shared).await;
+        if Instant::now() >= info_due {
+            info_due = Instant::now() + INFO_INTERVAL;
+            if let Ok(Ok(info)) = timeout(LOOK_TIMEOUT, replica.info()).await {
+                lock(&shared).info = info;
+            }
+        }
+        control.heartbeat.beat();
+        if let Some(batch) = collect_batch(&database, &shared, start)
+            && let Err(refused) = output.send(batch).await
+        {
+            tracing::debug!(database = %database.id(), %refused, "a measurement was refused; the next one follows");
+        }
+    }
+}
+
+/// Intervals end at whole multiples of the wall clock's, so that receivers measure at the same moments.
+pub(super) fn until_next(interval: Duration) -> Duration {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let interval = interval.as_nanos().max(1);
+    let left = interval - since % interval;
+    Duration::from_nanos(u64::try_from(left).unwrap_or(u64::MAX))
+}
+
+fn lock(shared: &Shared) -> std::sync::MutexGuard<'_, Channel> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn look(database: &Database, replica: &mut ReplicaSampler, shared: &Shared) {
+    let seen = timeout(LOOK_TIMEOUT, replica.sample()).await;
+    let mut channel = lock(shared);
+    let error = match seen {
+        Ok(Ok(sample)) => {
+            let positions = positions(&sample, channel.origin);
+            channel.meter.replica(&positions);
+            channel.waits.sample(sample.monotonic, sample.wait.as_ref());
+            channel.last = Some(sample);
+            if channel.failing.take().is_some() {
+                tracing::info!(database = %database.id(), "replica answers again");
+            }
+            return;
+        }
+        Ok(Err(error)) => error.root().to_string(),
+        Err(_) => format!("no answer within {LOOK_TIMEOUT:?}; the server or the network is stuck"),
+    };
+    channel.last = None;
+    if channel.failing.as_ref() != Some(&error) {
+        tracing::warn!(database = %database.id(), %error, "replica cannot be measured; its lag is held and marked stale");
+        channel.failing = Some(error);
+    }
+}
+
+async fn watch_primary(
+    id: String,
+    mut primary: PrimarySampler,
+    shared: Shared,
+    every: Duration,
+    end: CancellationToken,
+) {
+    let mut looks = interval(every);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut failing: Option<String> = None;
+    loop {
+        tokio::select! {
+            () = end.cancelled() => return,
+            _ = looks.tick() => {}
+        }
+        let error = match timeout(LOOK_TIMEOUT, primary.flushed()).await {
+            Ok(Ok(seen)) => {
+                let mut channel = lock(&shared);
+                let at = seconds(seen.monotonic, channel.origin);
+                channel.meter.primary(at, seen.flushed);
+                if failing.take().is_some() {
+                    tracing::info!(database = %id, "primary answers again");
+                }
+                continue;
+            }
+            Ok(Err(error)) => error.root().to_string(),
+            Err(_) => format!("no answer within {LOOK_TIMEOUT:?}; the server or the network is stuck"),
+        };
+        if failing.as_ref() != Some(&error) {
+            tracing::warn!(database = %id, %error, "primary cannot be measured");
+            failing = Some(error);
+        }
+    }
+}
+
+fn positions(sample: &ReplicaSample, origin: Instant) -> Positions {
+    Positions {
+        at: seconds(sample.monotonic, origin),
+        received: sample.received,
+        replayed: sample.replayed,
+        commit_age: sample.last_replayed_commit_age,
+    }
+}
+
+fn seconds(at: Instant, origin: Instant) -> f64 {
+    at.saturating_duration_since(origin).as_secs_f64()
+}
+
+fn collect_batch(database: &Database, shared: &Shared, start: SystemTime) -> Option<Batch> {
+    let view = database.server().view();
+    let identity = view.identity.as_deref()?;
+    let mut channel = lock(shared);
+    let channel = &mut *channel;
+    let sample = channel.last.as_ref();
+    let is_replica = sample.is_none_or(|sample| sample.in_recovery);
+    let positions = sample.map(|sample| positions(sample, channel.origin));
+    let lag = if is_replica { channel.meter.measure(positions.as_ref()) } else { None };
+    let report_of = Report {
+        identity,
+        at: sample.map_or_else(SystemTime::now, |sample| sample.at),
+        start,
+        lag,
+        sample,
+        info: &channel.info,
+        waits: &channel.waits,
+        status: Status::of(sample, &channel.info),
+    };
+    let resource = report(&report_of);
+    Some(Batch::metrics(ExportMetricsServiceRequest { resource_metrics: vec![resource] }))
+}

@@ -1,0 +1,165 @@
+//! What was measured, as OTLP points.
+
+use std::time::SystemTime;
+
+use blameio_databases::{ReplicaInfo, ReplicaSample};
+use blameio_pipeline::{
+    ServerIdentity,
+    attribute::{
+        LAG_FRESHNESS, LAG_SOURCE, LAG_STAGE, REPLICATION_CHANNEL, REPLICATION_SLOT, REPLICATION_STATE,
+        REPLICATION_TIMELINE, REPLICATION_UPSTREAM, SERVER_ADDRESS, SERVER_PORT,
+    },
+    metrics::{MetricsBuilder, PointTime, key_value, unix_nano},
+    signal,
+};
+use opentelemetry_proto::tonic::{common::v1::KeyValue, metrics::v1::ResourceMetrics};
+
+use super::{lag::Lag, waits::Waits};
+
+const SCOPE: &str = "blameio/replication";
+
+/// State of replication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// A stream is open.
+    Streaming,
+    /// Log comes from an archive, or not at all.
+    Archive,
+    /// Replay was told to stop.
+    Paused,
+    /// Replay keeps a delay that it was told to keep.
+    Delayed,
+    /// The server does not answer.
+    Down,
+    /// The server is no replica.
+    Promoted,
+}
+
+impl Status {
+    const ALL: [Self; 6] =
+        [Self::Streaming, Self::Archive, Self::Paused, Self::Delayed, Self::Down, Self::Promoted];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Streaming => "streaming",
+            Self::Archive => "archive",
+            Self::Paused => "paused",
+            Self::Delayed => "delayed",
+            Self::Down => "down",
+            Self::Promoted => "promoted",
+        }
+    }
+
+    /// The one state that says most about what was seen.
+    pub fn of(sample: Option<&ReplicaSample>, info: &ReplicaInfo) -> Self {
+        match sample {
+            None => Self::Down,
+            Some(sample) if !sample.in_recovery => Self::Promoted,
+            Some(sample) if sample.paused => Self::Paused,
+            Some(_) if !info.streaming => Self::Archive,
+            Some(_) if !info.intended_delay.is_zero() => Self::Delayed,
+            Some(_) => Self::Streaming,
+        }
+    }
+}
+
+/// What one collection found.
+pub struct Report<'a> {
+    /// Whose it is.
+    pub identity: &'a ServerIdentity,
+    /// When it was measured.
+    pub at: SystemTime,
+    /// Since when the cumulative sums count.
+    pub start: SystemTime,
+    /// The lag; `None` on a server that is no replica, and before anything is known.
+    pub lag: Option<Lag>,
+    /// The last look, if the server answered.
+    pub sample: Option<&'a ReplicaSample>,
+    /// What changes rarely.
+    pub info: &'a ReplicaInfo,
+    /// Time waited.
+    pub waits: &'a Waits,
+    /// The state.
+    pub status: Status,
+}
+
+/// The points of a report.
+pub fn report(report: &Report<'_>) -> ResourceMetrics {
+    let Report { identity, at, start, lag, sample, info, waits, status } = report;
+    let base = vec![
+        key_value(SERVER_ADDRESS, identity.address.as_str()),
+        key_value(SERVER_PORT, i64::from(identity.port)),
+        // A physical replica has one channel, without a name.
+        key_value(REPLICATION_CHANNEL, ""),
+    ];
+    let with = |more: Vec<KeyValue>| base.iter().cloned().chain(more).collect::<Vec<_>>();
+    let now = PointTime { start: 0, at: unix_nano(*at) };
+    let sum = PointTime { start: unix_nano(*start).min(now.at), at: now.at };
+    let mut builder = MetricsBuilder::new(identity.resource(), SCOPE);
+    if let Some(lag) = lag {
+        // The delay that the operator asked for is told beside the lag, not inside it.
+        let intended = info.intended_delay.as_secs_f64();
+        let apply = (lag.apply() - intended).max(0.0);
+        let total = lag.transport.unwrap_or(0.0) + apply;
+        builder.point(&signal::REPLICATION_LAG, total, base.clone(), now);
+        builder.point(
+            &signal::REPLICATION_STAGE_LAG,
+            apply,
+            with(vec![key_value(LAG_STAGE, "apply")]),
+            now,
+        );
+        if let Some(transport) = lag.transport {
+            builder.point(
+                &signal::REPLICATION_STAGE_LAG,
+                transport,
+                with(vec![key_value(LAG_STAGE, "transport")]),
+                now,
+            );
+        }
+        builder.point(&signal::REPLICATION_INFO, 1_i64, with(info_attributes(lag, info)), now);
+    }
+    builder.point(&signal::REPLICATION_DELAY_INTENDED, info.intended_delay.as_secs_f64(), base.clone(), now);
+    for state in Status::ALL {
+        let value = i64::from(state == *status);
+        builder.point(
+            &signal::REPLICATION_STATUS,
+            value,
+            with(vec![key_value(REPLICATION_STATE, state.as_str())]),
+            now,
+        );
+    }
+    if let Some(sample) = sample {
+        let position = |position: u64| i64::try_from(position).unwrap_or(i64::MAX);
+        if let Some(received) = sample.received {
+            builder.point(&signal::REPLICATION_RECEIVED, position(received), base.clone(), sum);
+        }
+        if let Some(replayed) = sample.replayed {
+            builder.point(&signal::REPLICATION_APPLIED, position(replayed), base.clone(), sum);
+        }
+        if let Some((received, replayed)) = sample.received.zip(sample.replayed) {
+            let behind = position(received.saturating_sub(replayed));
+            builder.point(&signal::REPLICATION_LAG_BYTES, behind, base.clone(), now);
+        }
+    }
+    for (key, waited) in waits.rows() {
+        builder.point(&signal::REPLICATION_WAIT_TIME, waited.as_secs_f64(), with(key.attributes()), sum);
+    }
+    builder.finish()
+}
+
+fn info_attributes(lag: &Lag, info: &ReplicaInfo) -> Vec<KeyValue> {
+    let mut attributes = vec![
+        key_value(LAG_SOURCE, lag.source.as_str()),
+        key_value(LAG_FRESHNESS, if lag.stale { "stale" } else { "fresh" }),
+    ];
+    if let Some(upstream) = &info.upstream {
+        attributes.push(key_value(REPLICATION_UPSTREAM, upstream.as_str()));
+    }
+    if let Some(slot) = &info.slot {
+        attributes.push(key_value(REPLICATION_SLOT, slot.as_str()));
+    }
+    if let Some(timeline) = info.timeline {
+        attributes.push(key_value(REPLICATION_TIMELINE, i64::from(timeline)));
+    }
+    attributes
+}

@@ -1,0 +1,211 @@
+//! The one canonical lag of a channel: how old is the oldest change that the primary has made durable and this replica
+//! has not applied? Pure; it is told positions and times, and keeps the timelines.
+
+use std::time::Duration;
+
+use super::timeline::{Passed, Timeline};
+
+/// What a lag was measured with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// The primary's flushed position over time.
+    Primary,
+    /// The position received by this replica over time: blind to a link that stalls.
+    Local,
+    /// The engine's own word, until a timeline is long enough.
+    Engine,
+}
+
+impl Source {
+    /// Value of `blameio.lag.source`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::Local => "local",
+            Self::Engine => "engine",
+        }
+    }
+}
+
+/// Positions of a replica at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Positions {
+    /// When, in seconds on the clock of the timelines.
+    pub at: f64,
+    /// Received and flushed.
+    pub received: Option<u64>,
+    /// Applied.
+    pub replayed: Option<u64>,
+    /// Age of the last commit that was applied, as the engine says.
+    pub commit_age: Option<Duration>,
+}
+
+/// A lag, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Lag {
+    /// All of it.
+    pub total: f64,
+    /// The part that has not arrived; `None` where nothing can tell, never 0 for want of knowledge.
+    pub transport: Option<f64>,
+    /// What it was measured with.
+    pub source: Source,
+    /// Held from before, because nothing can be measured now.
+    pub stale: bool,
+}
+
+impl Lag {
+    /// The part that has arrived and is not applied: the stages always add up.
+    pub fn apply(&self) -> f64 {
+        self.total - self.transport.unwrap_or(0.0)
+    }
+}
+
+/// Without a look at the primary for so long, what it has made durable since is not known.
+const PRIMARY_SILENCE: f64 = 2.0;
+
+/// Measures one channel.
+#[derive(Debug, Default)]
+pub struct LagMeter {
+    primary: Timeline,
+    primary_seen: Option<f64>,
+    local: Timeline,
+    last: Option<Lag>,
+}
+
+impl LagMeter {
+    /// A look at the primary.
+    pub fn primary(&mut self, at: f64, flushed: u64) {
+        self.primary.record(at, flushed);
+        self.primary_seen = Some(at);
+    }
+
+    /// A look at the replica.
+    pub fn replica(&mut self, positions: &Positions) {
+        if let Some(received) = positions.received {
+            self.local.record(positions.at, received);
+        }
+    }
+
+    /// The lag at a moment. With nothing to measure it by, the last value is held and said to be stale; `None` when
+    /// there never was one.
+    pub fn measure(&mut self, positions: Option<&Positions>) -> Option<Lag> {
+        let measured = positions.and_then(|positions| {
+            self.by_primary(positions).or_else(|| {
+                // A primary that was there and is silent is not replaced by a blinder source.
+                if self.primary_seen.is_some() { None } else { self.by_local(positions) }
+            })
+        });
+        self.last = measured.or_else(|| self.last.map(|last| Lag { stale: true, ..last }));
+        self.last
+    }
+
+    fn by_primary(&self, positions: &Positions) -> Option<Lag> {
+        let seen = self.primary_seen?;
+        let replayed = positions.replayed?;
+        let total = match self.primary.passed(replayed) {
+            Passed::At(at) => (positions.at - at).max(0.0),
+            Passed::Before(began) => {
+                return Some(engine(positions, began, positions.received));
+            }
+            Passed::NotYet if positions.at - seen <= PRIMARY_SILENCE => 0.0,
+            Passed::NotYet => return None,
+        };
+        let transport = positions.received.map(|received| match self.primary.passed(received.max(replayed)) {
+            Passed::At(at) | Passed::Before(at) => (positions.at - at).clamp(0.0, total),
+            Passed::NotYet => 0.0,
+        });
+        Some(Lag { total, transport, source: Source::Primary, stale: false })
+    }
+
+    fn by_local(&self, positions: &Positions) -> Option<Lag> {
+        let replayed = positions.replayed?;
+        positions.received?;
+        match self.local.passed(replayed) {
+            Passed::At(at) => Some(Lag {
+                total: (positions.at - at).max(0.0),
+                transport: None,
+                source: Source::Local,
+                stale: false,
+            }),
+            Passed::Before(began) => Some(engine(positions, began, positions.received)),
+            Passed::NotYet => Some(Lag { total: 0.0, transport: None, source: Source::Local, stale: false }),
+        }
+    }
+}
+
+/// The change is older than the timeline: at least as old as that, and as old as the engine says if that is more.
+fn engine(positions: &Positions, began: f64, received: Option<u64>) -> Lag {
+    let at_least = (positions.at - began).max(0.0);
+    let behind = received.zip(positions.replayed).is_none_or(|(received, replayed)| received > replayed);
+    let commit_age = positions.commit_age.filter(|_| behind).map_or(0.0, |age| age.as_secs_f64());
+    Lag { total: at_least.max(commit_age), transport: None, source: Source::Engine, stale: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(at: f64, received: u64, replayed: u64) -> Positions {
+        Positions { at, received: Some(received), replayed: Some(replayed), commit_age: None }
+    }
+
+    fn meter() -> LagMeter {
+        let mut meter = LagMeter::default();
+        for second in 0..=10 {
+            meter.primary(f64::from(second), 100 * u64::try_from(second).unwrap());
+        }
+        meter
+    }
+
+    #[test]
+    fn the_stages_add_up_to_the_age_of_the_oldest_change_that_is_not_applied() {
+        let lag = meter().measure(Some(&at(10.0, 700, 250))).unwrap();
+        assert!((lag.total - 7.5).abs() < 1e-9);
+        assert!((lag.transport.unwrap() - 3.0).abs() < 1e-9);
+        assert!((lag.apply() - 4.5).abs() < 1e-9);
+        assert_eq!(lag.source, Source::Primary);
+    }
+
+    #[test]
+    fn an_idle_primary_is_no_lag() {
+        let mut meter = meter();
+        meter.primary(60.0, 1000);
+        assert_eq!(meter.measure(Some(&at(60.0, 1000, 1000))).unwrap().total, 0.0);
+    }
+
+    #[test]
+    fn without_the_primary_there_is_no_transport_rather_than_one_of_zero() {
+        let mut meter = LagMeter::default();
+        meter.replica(&at(0.0, 100, 100));
+        meter.replica(&at(1.0, 200, 100));
+        let lag = meter.measure(Some(&at(3.0, 200, 150))).unwrap();
+        assert_eq!(lag.transport, None);
+        assert!((lag.total - 2.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_lag_from_before_the_start_is_the_engines_and_marked_so() {
+        let mut meter = meter();
+        meter.primary = Timeline::default();
+        meter.primary(10.0, 1000);
+        let positions = Positions { commit_age: Some(Duration::from_secs(40)), ..at(11.0, 1000, 50) };
+        let lag = meter.measure(Some(&positions)).unwrap();
+        assert_eq!((lag.total, lag.source), (40.0, Source::Engine));
+    }
+
+    #[test]
+    fn for_want_of_knowledge_the_lag_is_held_and_stale_and_never_falls_to_zero() {
+        let mut meter = meter();
+        let known = meter.measure(Some(&at(10.0, 700, 250))).unwrap();
+        let held = meter.measure(None).unwrap();
+        assert!(held.stale);
+        assert_eq!(held.total, known.total);
+        // Everything that the silent primary ever told is applied: what it did since is not known.
+        assert!(meter.measure(Some(&at(30.0, 1000, 1000))).unwrap().stale);
+    }
+
+    #[test]
+    fn nothing_is_said_before_anything_is_known() {
+        assert_eq!(LagMeter::default().measure(None), None);
+    }
+}

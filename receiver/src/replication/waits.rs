@@ -1,0 +1,115 @@
+//! Time that applying waited, by kind and relation, from samples: each sample stands for the time since the last one.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use blameio_databases::{ApplyWait, Object, WaitKind};
+use blameio_pipeline::{
+    attribute::{DB_INDEX, DB_NAMESPACE, DB_TABLE, FILE_KIND, WAIT_HOLDER, WAIT_KIND},
+    metrics::key_value,
+};
+use opentelemetry_proto::tonic::common::v1::KeyValue;
+
+/// A sample stands for at most so long: what happened while the server did not answer is not known.
+const LONGEST: Duration = Duration::from_millis(500);
+
+/// Rows kept apart. Relations waited for are few; the bound is for a day of partitions being dropped.
+const MOST_ROWS: usize = 256;
+
+/// What was waited for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct WaitKey {
+    kind: &'static str,
+    object: Option<Arc<Object>>,
+    holder: Option<u32>,
+}
+
+impl WaitKey {
+    fn of(wait: &ApplyWait) -> Option<Self> {
+        let kind = wait.kind.as_str()?;
+        let held = matches!(wait.kind, WaitKind::Lock | WaitKind::Conflict);
+        Some(Self {
+            kind,
+            object: wait.object.clone().filter(|_| held),
+            holder: wait.holder.filter(|_| held),
+        })
+    }
+
+    /// The attributes of its points, without the channel's.
+    pub fn attributes(&self) -> Vec<KeyValue> {
+        let mut attributes = vec![key_value(WAIT_KIND, self.kind)];
+        if let Some(object) = &self.object {
+            attributes.push(key_value(DB_NAMESPACE, object.namespace.as_str()));
+            attributes.push(key_value(DB_TABLE, object.table.as_str()));
+            attributes.push(key_value(FILE_KIND, object.kind.as_str()));
+            if let Some(index) = &object.index {
+                attributes.push(key_value(DB_INDEX, index.as_str()));
+            }
+        }
+        if let Some(holder) = self.holder {
+            attributes.push(key_value(WAIT_HOLDER, i64::from(holder)));
+        }
+        attributes
+    }
+}
+
+/// Cumulative time waited.
+#[derive(Debug, Default)]
+pub struct Waits {
+    rows: HashMap<WaitKey, Duration>,
+    last: Option<Instant>,
+}
+
+impl Waits {
+    /// Takes a sample.
+    pub fn sample(&mut self, now: Instant, wait: Option<&ApplyWait>) {
+        let since = self.last.map_or(Duration::ZERO, |last| now.saturating_duration_since(last)).min(LONGEST);
+        self.last = Some(now);
+        let Some(mut key) = wait.and_then(WaitKey::of) else { return };
+        if !self.rows.contains_key(&key) && self.rows.len() >= MOST_ROWS {
+            key = WaitKey { object: None, holder: None, ..key };
+        }
+        *self.rows.entry(key).or_default() += since;
+    }
+
+    /// The rows.
+    pub fn rows(&self) -> impl Iterator<Item = (&WaitKey, Duration)> {
+        self.rows.iter().map(|(key, waited)| (key, *waited))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wait(kind: WaitKind, holder: Option<u32>) -> ApplyWait {
+        ApplyWait { kind, object: None, holder, own: false }
+    }
+
+    #[test]
+    fn a_sample_stands_for_the_time_since_the_last_one_but_not_for_an_outage() {
+        let mut waits = Waits::default();
+        let start = Instant::now();
+        waits.sample(start, None);
+        waits.sample(start + Duration::from_millis(20), Some(&wait(WaitKind::Lock, Some(7))));
+        waits.sample(start + Duration::from_mins(1), Some(&wait(WaitKind::Lock, Some(7))));
+        let rows: Vec<_> = waits.rows().collect();
+        assert_eq!(rows.len(), 1);
+        assert_eq!(rows[0].1, Duration::from_millis(520));
+    }
+
+    #[test]
+    fn work_is_no_wait_and_rows_are_bounded() {
+        let mut waits = Waits::default();
+        let start = Instant::now();
+        waits.sample(start, Some(&wait(WaitKind::Other, None)));
+        assert_eq!(waits.rows().count(), 0);
+        for holder in 0..10_000 {
+            waits.sample(start, Some(&wait(WaitKind::Conflict, Some(holder))));
+        }
+        assert!(waits.rows().count() <= MOST_ROWS + 1);
+    }
+}
