@@ -1,7 +1,7 @@
 //! `Database`: the handle of one declared or discovered server, and the workers behind it.
 //!
-//! The handle is cheap to clone and holds the server's connections. The workers end when [`Database::close`]
-//! is called; clones that are still held then see the last view and get errors from samplers.
+//! The handle is cheap to clone and holds the server's connections. The workers end with the
+//! extension; clones that are still held then see the last view and get errors from samplers.
 
 use std::{
     fmt,
@@ -108,7 +108,14 @@ impl Database {
         if workers.is_empty() && !self.0.end.is_cancelled() {
             let (id, engine, end) = (self.0.id.clone(), Arc::clone(&self.0.engine), self.0.end.clone());
             let publisher = Arc::clone(&self.0.publisher);
-            workers.push(tokio::spawn(follow::server(id.clone(), Arc::clone(&engine), publisher, end.clone())));
+            let primary = self.0.primary.clone();
+            workers.push(tokio::spawn(follow::server(
+                id.clone(),
+                Arc::clone(&engine),
+                primary,
+                publisher,
+                end.clone(),
+            )));
             let catalog = self.0.catalog.clone();
             workers.push(tokio::spawn(follow::catalog(id, engine, catalog, self.0.server.clone(), end)));
         }

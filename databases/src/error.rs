@@ -44,7 +44,9 @@ pub enum DatabaseError {
         remedy: String,
     },
     /// The last attempt failed and the next one is not due yet.
-    #[error("not connected to {server}; the next attempt is due in {wait_ms} ms, the last one failed: {last}")]
+    #[error(
+        "not connected to {server}; the next attempt is due in {wait_ms} ms, the last one failed: {last}"
+    )]
     Backoff {
         /// Host and port, or socket directory and port.
         server: String,

@@ -14,7 +14,7 @@ use crate::{
     discover::DiscoveredServer,
     engine::Engine,
     error::DatabaseError,
-    postgresql::{PostgreSql, catalog::PgDirectory, dsn::Dsn},
+    postgresql::{PostgreSql, catalog::PgDirectory, dsn::Dsn, locate::Place},
 };
 
 settings! {
@@ -81,32 +81,31 @@ pub struct DatabaseExtension {
 impl DatabaseExtension {
     /// Declares a server. Opens nothing.
     pub fn new(id: ComponentId, settings: DatabaseSettings) -> Result<Self, ComponentError> {
-        let dsns: Vec<Secret> = settings.dsn.into_iter().collect();
-        Self::with(id, &dsns, settings.primary_dsn.as_ref(), settings.data_directory)
+        let place = Place { directory: settings.data_directory, discovered: None };
+        Self::with(id, settings.dsn.as_ref(), settings.primary_dsn.as_ref(), place)
     }
 
-    /// Declares a server that discovery has found.
+    /// Declares a server that discovery has found. It is followed through restarts, and reached as discovery says.
     pub fn discovered(id: ComponentId, server: &DiscoveredServer) -> Result<Self, ComponentError> {
-        Self::with(id, &server.dsns, None, Some(server.data_directory.clone()))
+        Self::with(id, None, None, Place { directory: None, discovered: Some(Arc::new(server.clone())) })
     }
 
     fn with(
         id: ComponentId,
-        dsns: &[Secret],
+        dsn: Option<&Secret>,
         primary: Option<&Secret>,
-        data_directory: Option<PathBuf>,
+        place: Place,
     ) -> Result<Self, ComponentError> {
         let refuse = |error: DatabaseError| ComponentError::new(&id, error.to_string(), Dsn::EXAMPLE);
-        let dsns = dsns.iter().map(Dsn::parse).collect::<Result<Vec<_>, _>>().map_err(refuse)?;
+        let dsns = dsn.map(Dsn::parse).transpose().map_err(refuse)?.into_iter().collect();
         let primary = primary.map(Dsn::parse).transpose().map_err(refuse)?;
         let directory = PgDirectory::default();
         let catalog = CatalogReader::new(Box::new(directory.clone()));
-        let engine: Arc<dyn Engine> =
-            Arc::new(PostgreSql::new(&id, dsns, data_directory, directory, catalog.clone()));
+        let engine: Arc<dyn Engine> = Arc::new(PostgreSql::new(&id, dsns, place, directory, catalog.clone()));
         let primary = primary.map(|dsn| -> Arc<dyn Engine> {
             let directory = PgDirectory::default();
             let catalog = CatalogReader::new(Box::new(directory.clone()));
-            Arc::new(PostgreSql::new(&id, vec![dsn], None, directory, catalog))
+            Arc::new(PostgreSql::new(&id, vec![dsn], Place::default(), directory, catalog))
         });
         Ok(Self { database: Database::new(id, engine, catalog, primary) })
     }

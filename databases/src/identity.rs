@@ -63,9 +63,10 @@ pub(crate) fn identity(
         service_name: service_name.to_owned(),
         system,
         // A socket directory or a loopback address names no server to anybody but this host.
-        address: if local { host_name().to_owned() } else { address },
+        address: if local { host_name().to_owned() } else { address.clone() },
         port,
-        host_name: if local { host_name().to_owned() } else { String::new() },
+        // Of a remote host nothing but its address is known.
+        host_name: if local { host_name().to_owned() } else { address },
         host_id: if local { host_id().map(str::to_owned) } else { None },
     }
 }

@@ -1,7 +1,7 @@
 //! What both sides of the pipeline need to know of a database server: discovery, connection, catalog
 //! (file to object), process roles, replication positions, and the `database` extension.
 //!
-//! Engines differ in data, not in control flow: everything here drives one trait, [`engine`], and each
+//! Engines differ in data, not in control flow: everything here drives one trait, in `engine.rs`, and each
 //! engine has its own module with the same file names in it. Nothing here reads the kernel's probes or
 //! makes telemetry, and nothing ever writes to a server.
 #![forbid(unsafe_code)]

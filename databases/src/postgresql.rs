@@ -8,7 +8,7 @@ pub(crate) mod control;
 pub mod discover;
 pub(crate) mod dsn;
 mod link;
-mod locate;
+pub(crate) mod locate;
 pub mod path;
 mod positions;
 mod postmaster;
@@ -17,7 +17,7 @@ pub mod roles;
 mod tls;
 mod waits;
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use blameio_config::ComponentId;
@@ -34,6 +34,7 @@ use crate::{
 use catalog::{Loader, PgDirectory};
 use dsn::Dsn;
 use link::Link;
+use locate::Place;
 use waits::Waits;
 
 /// `db.system.name` of PostgreSQL.
@@ -43,7 +44,7 @@ pub const SYSTEM: &str = "postgresql";
 #[derive(Debug)]
 pub(crate) struct PostgreSql {
     link: Arc<Link>,
-    data_directory: Option<PathBuf>,
+    place: Place,
     loader: Loader,
     waits: Waits,
 }
@@ -52,12 +53,12 @@ impl PostgreSql {
     pub(crate) fn new(
         id: &ComponentId,
         dsns: Vec<Dsn>,
-        data_directory: Option<PathBuf>,
+        place: Place,
         directory: PgDirectory,
         catalog: CatalogReader,
     ) -> Self {
         let link = Arc::new(Link::new(id.to_string(), dsns));
-        Self { loader: Loader::new(Arc::clone(&link), directory), link, data_directory, waits: Waits::new(catalog) }
+        Self { loader: Loader::new(Arc::clone(&link), directory), link, place, waits: Waits::new(catalog) }
     }
 }
 
@@ -72,7 +73,7 @@ impl Engine for PostgreSql {
     }
 
     async fn locate(&self, found: &[Arc<DiscoveredServer>]) -> Option<Arc<DiscoveredServer>> {
-        locate::locate(&self.link, self.data_directory.as_deref(), found).await
+        locate::locate(&self.link, &self.place, found).await
     }
 
     async fn system_identifier(&self) -> Result<u64, DatabaseError> {

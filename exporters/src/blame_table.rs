@@ -82,7 +82,7 @@ fn validate(node: &Node, path: &Path, out: &mut Diagnostics) {
 
 #[expect(clippy::needless_pass_by_value, reason = "the signature of every factory")]
 fn create(node: &Node, context: Context) -> Result<Box<dyn Exporter>, ComponentError> {
-    let settings = crate::decoded::<BlameTableSettings>(node, &context.id)?;
+    let settings = context.settings::<BlameTableSettings>(node)?;
     let metrics = context.metrics.component("exporter", &context.id);
     let output = Output::stdout(settings.clear);
     Ok(Box::new(BlameTable::new(settings, metrics, output, servers(&context.host))))

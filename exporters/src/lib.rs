@@ -18,18 +18,7 @@ pub use self::{
 
 use std::fmt::Display;
 
-use blameio_config::{ComponentId, Decode, Diagnostics, Node, Path};
-use blameio_pipeline::{ComponentError, ExportError, Exporter, Factory};
-
-/// Every exporter, for the command's table of components.
-pub const EXPORTERS: &[Factory<dyn Exporter>] = &[BLAME_TABLE, DEBUG, PROMETHEUS];
-
-/// The settings of a component that is being made; `validate` has found nothing against them.
-fn decoded<T: Decode>(node: &Node, id: &ComponentId) -> Result<T, ComponentError> {
-    let mut found = Diagnostics::new();
-    let settings = T::decode(node, &Path::root().key("exporters").key(&id.to_string()), &mut found);
-    settings.ok_or_else(|| ComponentError::new(id, format!("cannot be set up: {found}"), "mend its settings"))
-}
+use blameio_pipeline::ExportError;
 
 /// What is wrong with a batch stays wrong.
 fn permanent(error: impl Display) -> ExportError {

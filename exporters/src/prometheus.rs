@@ -79,7 +79,7 @@ fn validate(node: &Node, path: &Path, out: &mut Diagnostics) {
 
 #[expect(clippy::needless_pass_by_value, reason = "the signature of every factory")]
 fn create(node: &Node, context: Context) -> Result<Box<dyn Exporter>, ComponentError> {
-    let settings = crate::decoded::<PrometheusSettings>(node, &context.id)?;
+    let settings = context.settings::<PrometheusSettings>(node)?;
     let metrics = context.metrics.component("exporter", &context.id);
     Ok(Box::new(Prometheus::new(context.id.to_string(), settings, metrics)))
 }

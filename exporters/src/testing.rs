@@ -8,7 +8,7 @@ use std::{
 use blameio_config::ComponentId;
 use blameio_pipeline::{
     Context,
-    metrics::{number, number_points},
+    metrics::number_points,
     telemetry::{ComponentMetrics, Telemetry},
 };
 use opentelemetry_proto::tonic::{
@@ -37,11 +37,15 @@ impl Agent {
     }
 
     /// The value of a metric of the agent's own, summed over its points.
-    pub(crate) fn counter(&self, name: &str) -> f64 {
+    pub(crate) fn counter(&self, name: &str) -> i64 {
         let request = self.0.collect();
         let scopes = request.resource_metrics.iter().flat_map(|resource| &resource.scope_metrics);
         let metrics = scopes.flat_map(|scope| &scope.metrics).filter(|metric| metric.name == name);
-        metrics.flat_map(number_points).filter_map(number).sum()
+        let values = metrics.flat_map(number_points).filter_map(|point| match point.value? {
+            number_data_point::Value::AsInt(value) => Some(value),
+            number_data_point::Value::AsDouble(_) => None,
+        });
+        values.sum()
     }
 }
 

@@ -1,1 +1,6 @@
-//! Real servers, real kernels, real faults.
+//! Real servers, real kernels, real faults: what the integration tests share.
+#![forbid(unsafe_code)]
+
+pub mod reference;
+pub mod replayed;
+pub mod scene;

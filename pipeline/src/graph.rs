@@ -3,7 +3,9 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
-use blameio_config::{Component, ComponentId, Configuration, Diagnostics, Path, PipelineId, Reference, Signal};
+use blameio_config::{
+    Component, ComponentId, Configuration, Diagnostics, Path, PipelineId, Reference, Signal,
+};
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -45,14 +47,23 @@ pub fn validate(configuration: &Configuration, components: &Components) -> Diagn
         found.error(
             &connector.position,
             &path,
-            format!("unknown type: \"{}\" for id: \"{}\" (valid values: [])", connector.id.kind(), connector.id),
+            format!(
+                "unknown type: \"{}\" for id: \"{}\" (valid values: [])",
+                connector.id.kind(),
+                connector.id
+            ),
         );
     }
     check_signals(configuration, components, &mut found);
     found
 }
 
-fn check<T: ?Sized>(section: &str, declared: &[Component], factories: &[Factory<T>], found: &mut Diagnostics) {
+fn check<T: ?Sized>(
+    section: &str,
+    declared: &[Component],
+    factories: &[Factory<T>],
+    found: &mut Diagnostics,
+) {
     for component in declared {
         let path = Path::root().key(section);
         match factories.iter().find(|factory| factory.kind == component.id.kind()) {

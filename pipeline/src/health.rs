@@ -68,8 +68,7 @@ impl Health {
             .iter()
             .filter_map(Weak::upgrade)
             .filter_map(|worker| {
-                let silence =
-                    Duration::from_millis(now.saturating_sub(worker.last.load(Ordering::Relaxed)));
+                let silence = Duration::from_millis(now.saturating_sub(worker.last.load(Ordering::Relaxed)));
                 let late = worker.ended.load(Ordering::Relaxed) || silence > worker.interval;
                 late.then(|| Late { worker: worker.name.clone(), silence })
             })

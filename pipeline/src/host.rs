@@ -52,7 +52,10 @@ impl Host {
                     ComponentError::new(
                         asking,
                         format!("references extension \"{id}\" which is not configured"),
-                        format!("declare it under extensions and list it in service::extensions; {}", self.declared()),
+                        format!(
+                            "declare it under extensions and list it in service::extensions; {}",
+                            self.declared()
+                        ),
                     )
                 })?;
                 let server = extension.server().ok_or_else(|| {
@@ -74,6 +77,10 @@ impl Host {
             .filter(|(_, extension)| extension.server().is_some())
             .map(|(id, _)| id.to_string())
             .collect();
-        if ids.is_empty() { "no database is declared".to_owned() } else { format!("declared databases: {}", ids.join(", ")) }
+        if ids.is_empty() {
+            "no database is declared".to_owned()
+        } else {
+            format!("declared databases: {}", ids.join(", "))
+        }
     }
 }

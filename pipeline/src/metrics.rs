@@ -43,7 +43,11 @@ impl IntoValue for i64 {
 
 /// One attribute.
 pub fn key_value(key: &str, value: impl IntoValue) -> KeyValue {
-    KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value.into_value()) }), ..KeyValue::default() }
+    KeyValue {
+        key: key.to_owned(),
+        value: Some(AnyValue { value: Some(value.into_value()) }),
+        ..KeyValue::default()
+    }
 }
 
 /// Nanoseconds since the epoch, as OTLP has them; 0 for a time before it.
@@ -150,25 +154,37 @@ impl MetricsBuilder {
     }
 
     /// Adds a point.
-    pub fn point(&mut self, metric: &signal::Metric, value: impl Into<number_data_point::Value>, attributes: Vec<KeyValue>, time: PointTime) {
-        self.push(metric, NumberDataPoint {
-            attributes,
-            start_time_unix_nano: time.start,
-            time_unix_nano: time.at,
-            value: Some(value.into()),
-            ..NumberDataPoint::default()
-        });
+    pub fn point(
+        &mut self,
+        metric: &signal::Metric,
+        value: impl Into<number_data_point::Value>,
+        attributes: Vec<KeyValue>,
+        time: PointTime,
+    ) {
+        self.push(
+            metric,
+            NumberDataPoint {
+                attributes,
+                start_time_unix_nano: time.start,
+                time_unix_nano: time.at,
+                value: Some(value.into()),
+                ..NumberDataPoint::default()
+            },
+        );
     }
 
     /// Says that a series has ended.
     pub fn ended(&mut self, metric: &signal::Metric, attributes: Vec<KeyValue>, time: PointTime) {
-        self.push(metric, NumberDataPoint {
-            attributes,
-            start_time_unix_nano: time.start,
-            time_unix_nano: time.at,
-            flags: DataPointFlags::NoRecordedValueMask as u32,
-            ..NumberDataPoint::default()
-        });
+        self.push(
+            metric,
+            NumberDataPoint {
+                attributes,
+                start_time_unix_nano: time.start,
+                time_unix_nano: time.at,
+                flags: DataPointFlags::NoRecordedValueMask as u32,
+                ..NumberDataPoint::default()
+            },
+        );
     }
 
     fn push(&mut self, metric: &signal::Metric, point: NumberDataPoint) {
@@ -213,9 +229,11 @@ fn empty_data(kind: Kind) -> Data {
     let cumulative = AggregationTemporality::Cumulative as i32;
     match kind {
         Kind::Gauge => Data::Gauge(Gauge::default()),
-        Kind::Sum => {
-            Data::Sum(Sum { data_points: Vec::new(), aggregation_temporality: cumulative, is_monotonic: true })
-        }
+        Kind::Sum => Data::Sum(Sum {
+            data_points: Vec::new(),
+            aggregation_temporality: cumulative,
+            is_monotonic: true,
+        }),
         Kind::ExponentialHistogram => Data::ExponentialHistogram(ExponentialHistogram {
             data_points: Vec::new(),
             aggregation_temporality: cumulative,

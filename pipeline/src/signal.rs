@@ -72,7 +72,7 @@ metrics! {
     /// 1 for the state that replication is in, 0 for the others.
     REPLICATION_STATUS = "blameio.replication.status", "{state}", Gauge, [REPLICATION_CHANNEL, REPLICATION_STATE];
     /// 1; its attributes tell the upstream, slot, timeline, source of the lag and its freshness.
-    REPLICATION_INFO = "blameio.replication.info", "1", Gauge, [REPLICATION_CHANNEL, REPLICATION_UPSTREAM, REPLICATION_SLOT, REPLICATION_TIMELINE, LAG_SOURCE, LAG_FRESHNESS];
+    REPLICATION_INFO = "blameio.replication.info", "{info}", Gauge, [REPLICATION_CHANNEL, REPLICATION_UPSTREAM, REPLICATION_SLOT, REPLICATION_TIMELINE, LAG_SOURCE, LAG_FRESHNESS];
     /// Seconds of the present lag that an object and cause owe; the points of a channel sum to its lag.
     LAG_BLAME = "blameio.lag.blame", "s", Gauge, [REPLICATION_CHANNEL, BLAME_CAUSE, DB_NAMESPACE, DB_TABLE, DB_INDEX, FILE_KIND];
     /// Seconds ever charged to an object and cause.

@@ -27,7 +27,9 @@ mod process;
 
 /// The agent's own telemetry cannot be set up.
 #[derive(Debug, Error)]
-#[error("service::telemetry::metrics::readers: cannot push to {endpoint}: {source}; check endpoint and protocol")]
+#[error(
+    "service::telemetry::metrics::readers: cannot push to {endpoint}: {source}; check endpoint and protocol"
+)]
 pub struct TelemetryError {
     endpoint: String,
     source: opentelemetry_otlp::ExporterBuildError,
@@ -74,7 +76,9 @@ impl Telemetry {
         let resource = Resource::builder_empty()
             .with_attribute(KeyValue::new("service.name", "blameio"))
             .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
-            .with_attributes(settings.resource.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())))
+            .with_attributes(
+                settings.resource.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())),
+            )
             .build();
         let mut builder = SdkMeterProvider::builder().with_resource(resource).with_reader(reader.clone());
         for push in &settings.readers {
@@ -181,7 +185,10 @@ impl AgentMetrics {
                 "Metric points refused by a full queue",
             ),
             exporter_queue_size: gauge("otelcol_exporter_queue_size", "Batches in the sending queue"),
-            exporter_queue_capacity: gauge("otelcol_exporter_queue_capacity", "Batches the sending queue can hold"),
+            exporter_queue_capacity: gauge(
+                "otelcol_exporter_queue_capacity",
+                "Batches the sending queue can hold",
+            ),
             meter: meter.clone(),
         }))
     }
@@ -193,7 +200,10 @@ impl AgentMetrics {
 
     /// The instruments of one component, labelled `role` (receiver, processor, exporter) with its id.
     pub fn component(&self, role: &'static str, id: &ComponentId) -> ComponentMetrics {
-        ComponentMetrics { instruments: self.clone(), labels: Arc::from([KeyValue::new(role, id.to_string())]) }
+        ComponentMetrics {
+            instruments: self.clone(),
+            labels: Arc::from([KeyValue::new(role, id.to_string())]),
+        }
     }
 }
 

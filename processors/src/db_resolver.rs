@@ -80,7 +80,9 @@ impl Catalogs {
                 .iter()
                 .find(|database| {
                     let view = database.server().view();
-                    view.identity.as_ref().is_some_and(|identity| identity.instance_id.to_string() == instance)
+                    view.identity
+                        .as_ref()
+                        .is_some_and(|identity| identity.instance_id.to_string() == instance)
                 })
                 .map(Database::catalog),
             Self::Recorded(catalogs) => catalogs.get(instance).cloned(),
@@ -110,7 +112,9 @@ impl DbResolver {
 
     fn resolve(&mut self, resource_metrics: &mut ResourceMetrics) {
         let Some(resource) = resource_metrics.resource.clone() else { return };
-        let Some(instance) = attribute(&resource.attributes, SERVICE_INSTANCE_ID).map(str::to_owned) else { return };
+        let Some(instance) = attribute(&resource.attributes, SERVICE_INSTANCE_ID).map(str::to_owned) else {
+            return;
+        };
         let Some(catalog) = self.catalogs.of(&instance) else { return };
         let mut raw = Vec::new();
         for scope in &mut resource_metrics.scope_metrics {
@@ -165,9 +169,8 @@ fn take(metric: &Metric, series: &mut Series, catalog: &CatalogReader, limit: us
 
 impl Processor for DbResolver {
     fn process(&mut self, batch: Batch) -> Result<Vec<Batch>, Refusal> {
-        let mut request = batch
-            .into_metrics()
-            .map_err(|error| Refusal { reason: error.to_string(), permanent: true })?;
+        let mut request =
+            batch.into_metrics().map_err(|error| Refusal { reason: error.to_string(), permanent: true })?;
         for resource in &mut request.resource_metrics {
             self.resolve(resource);
         }

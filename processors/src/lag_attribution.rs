@@ -19,8 +19,8 @@ use opentelemetry_proto::tonic::{
 };
 
 pub mod account;
-pub mod charges;
 pub mod channel;
+pub mod charges;
 pub mod normal;
 pub mod owner;
 pub mod reading;
@@ -133,7 +133,13 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn emit(resource: &Resource, start: u64, name: &str, channel: &Channel, outcome: &Outcome) -> ResourceMetrics {
+fn emit(
+    resource: &Resource,
+    start: u64,
+    name: &str,
+    channel: &Channel,
+    outcome: &Outcome,
+) -> ResourceMetrics {
     let (address, port) = reading::address(resource);
     let base = channel_attributes(address, port, name);
     let with = |more: Vec<KeyValue>| base.iter().cloned().chain(more).collect::<Vec<_>>();
@@ -160,9 +166,8 @@ fn emit(resource: &Resource, start: u64, name: &str, channel: &Channel, outcome:
 
 impl Processor for LagAttribution {
     fn process(&mut self, batch: Batch) -> Result<Vec<Batch>, Refusal> {
-        let mut request = batch
-            .into_metrics()
-            .map_err(|error| Refusal { reason: error.to_string(), permanent: true })?;
+        let mut request =
+            batch.into_metrics().map_err(|error| Refusal { reason: error.to_string(), permanent: true })?;
         for resource in &mut request.resource_metrics {
             self.take(resource);
         }

@@ -13,17 +13,26 @@ static const struct slot no_slot;
 static const struct io_row no_io;
 
 /* The slot of a thread of a watched process, made at its first operation. */
-static __always_inline struct slot *slot_of(__u32 tid)
+static __always_inline struct slot *make_slot(__u32 tid)
 {
-	struct slot *slot = bpf_map_lookup_elem(&threads, &tid);
+	struct slot *slot;
 
-	if (slot)
-		return slot;
 	bpf_map_update_elem(&threads, &tid, &no_slot, BPF_NOEXIST);
 	slot = bpf_map_lookup_elem(&threads, &tid);
 	if (!slot)
 		count_lost(LOST_THREADS_FULL);
 	return slot;
+}
+
+/* Keeps in the slot what user space says of a thread. The epoch must have been read before the process. */
+static __always_inline void join(struct slot *slot, __u32 tid, const struct process *process, __u32 epoch)
+{
+	struct thread *thread = bpf_map_lookup_elem(&critical, &tid);
+
+	slot->server = process->server;
+	slot->role = process->role;
+	slot->critical = thread && thread->state != STATE_EXITED;
+	slot->epoch = epoch;
 }
 
 /* A write that goes past the end the file had when it began is an extend, whatever another writer did meanwhile. */
@@ -67,13 +76,15 @@ static __always_inline struct io_row *row_of(const struct io_key *key, __u32 fd)
 	return row;
 }
 
-static __always_inline void account_begin(struct slot *slot, const struct process *process, __u32 fd,
-					  struct inode *inode, __u8 operation)
+static __always_inline void account_begin(struct slot *slot, __u32 fd, const struct inode_view *view, __u8 operation)
 {
-	identify(inode, &slot->file);
+	/* Mostly the file of the operation before. */
+	if (slot->super != (__u64)view->super || slot->file.inode != view->inode ||
+	    slot->file.generation != view->generation) {
+		identify(view, &slot->file);
+		slot->super = (__u64)view->super;
+	}
 	slot->fd = fd;
-	slot->server = process->server;
-	slot->role = process->role;
 	slot->start_ns = bpf_ktime_get_ns();
 	/* Last: from here on the scheduler's probe sees the operation. */
 	slot->operation = operation;
@@ -83,13 +94,12 @@ static __always_inline void account_end(struct slot *slot, __u32 tid, __s64 resu
 {
 	__u64 elapsed = bpf_ktime_get_ns() - slot->start_ns;
 	__u8 operation = final_operation(slot, result);
-	struct thread *thread = bpf_map_lookup_elem(&critical, &tid);
 	struct io_key key = {.file = slot->file, .server = slot->server, .role = slot->role, .operation = operation};
 	struct duration_key duration = {.file = slot->file, .server = slot->server, .operation = operation};
 	struct io_row *row;
 
 	slot->operation = OPERATION_NONE;
-	if (thread && thread->state != STATE_EXITED)
+	if (slot->critical)
 		key.tid = tid;
 	row = row_of(&key, slot->fd);
 	if (row) {

@@ -23,21 +23,52 @@ static __always_inline struct file *file_of(__u32 fd)
 	return file;
 }
 
-/* NULL if it is not a regular file. */
-static __always_inline struct inode *regular_inode(struct file *file)
+/* What is read of an inode. */
+struct inode_view {
+	struct super_block *super;
+	__u64 inode;
+	__u64 size;
+	__u32 generation;
+};
+
+/* Every read through a helper costs as much as a lookup: the fields at the head of an inode come with one. */
+#define HEAD 96
+#define HEAD_OFFSET(field) bpf_core_field_offset(struct inode, field)
+#define HEAD_FIELD(head, field) (*(typeof(((struct inode *)0)->field) *)((char *)(head) + HEAD_OFFSET(field)))
+
+/* 0 if it is not a regular file. */
+static __always_inline int view_file(struct file *file, struct inode_view *view)
 {
 	struct inode *inode = BPF_CORE_READ(file, f_inode);
+	__u64 head[HEAD / 8];
 
-	if ((BPF_CORE_READ(inode, i_mode) & S_IFMT) != S_IFREG)
-		return NULL;
-	return inode;
+	if (HEAD_OFFSET(i_mode) <= HEAD - 8 && HEAD_OFFSET(i_sb) <= HEAD - 8 && HEAD_OFFSET(i_ino) <= HEAD - 8 &&
+	    HEAD_OFFSET(i_size) <= HEAD - 8) {
+		if (bpf_probe_read_kernel(head, sizeof(head), inode))
+			return 0;
+		if ((HEAD_FIELD(head, i_mode) & S_IFMT) != S_IFREG)
+			return 0;
+		view->super = HEAD_FIELD(head, i_sb);
+		view->inode = HEAD_FIELD(head, i_ino);
+		view->size = HEAD_FIELD(head, i_size);
+	} else { /* a kernel that shuffles its structs; the verifier removes one of the two ways */
+		if ((BPF_CORE_READ(inode, i_mode) & S_IFMT) != S_IFREG)
+			return 0;
+		view->super = BPF_CORE_READ(inode, i_sb);
+		view->inode = BPF_CORE_READ(inode, i_ino);
+		view->size = BPF_CORE_READ(inode, i_size);
+	}
+	view->generation = BPF_CORE_READ(inode, i_generation);
+	return 1;
 }
 
-static __always_inline void identify(struct inode *inode, struct file_id *id)
+static __always_inline void identify(const struct inode_view *view, struct file_id *id)
 {
-	id->device = BPF_CORE_READ(inode, i_sb, s_dev);
-	id->generation = BPF_CORE_READ(inode, i_generation);
-	id->inode = BPF_CORE_READ(inode, i_ino);
+	struct super_block *super = view->super;
+
+	id->device = BPF_CORE_READ(super, s_dev);
+	id->generation = view->generation;
+	id->inode = view->inode;
 }
 
 /* Keeps the name of a file that is counted for the first time. */
@@ -46,7 +77,7 @@ static __always_inline void remember_name(__u32 fd, const struct file_id *id)
 	struct file_id now = {};
 	struct file_name *name;
 	struct dentry *dentry, *parent;
-	struct inode *inode;
+	struct inode_view view;
 	struct file *file;
 	__u32 zero = 0;
 	long length;
@@ -59,11 +90,11 @@ static __always_inline void remember_name(__u32 fd, const struct file_id *id)
 		return;
 	/* Another thread may have closed the descriptor since the operation began. */
 	file = file_of(fd);
-	if (!file || !(inode = regular_inode(file))) {
+	if (!file || !view_file(file, &view)) {
 		count_lost(LOST_NAME_UNREADABLE);
 		return;
 	}
-	identify(inode, &now);
+	identify(&view, &now);
 	if (now.device != id->device || now.generation != id->generation || now.inode != id->inode) {
 		count_lost(LOST_NAME_UNREADABLE);
 		return;

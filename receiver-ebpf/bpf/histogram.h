@@ -1,28 +1,33 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
 /*
- * Durations in the exact buckets of OpenTelemetry's base-2 exponential histogram: bucket i holds (b^i, b^(i+1)],
- * b = 2^(1/4). Integer arithmetic only. src/histogram.rs is the same function in Rust, tested against big integers.
+ * Durations in the exact buckets of OpenTelemetry's base-2 exponential histogram in seconds: bucket i holds
+ * (b^i s, b^(i+1) s], b = 2^(1/4). Integer arithmetic only. src/histogram.rs is the same function in Rust, tested
+ * against big integers.
  */
 #ifndef BLAMEIO_HISTOGRAM_H
 #define BLAMEIO_HISTOGRAM_H
 
-#include "maps.h"
+#include "bounds.h"
 
-/* ceil(2^(63 + n/4)): where the quarters of a power of two begin, for a value shifted left until bit 63 is set. */
-#define QUARTER_1 0x9837f0518db8a970ULL
-#define QUARTER_2 0xb504f333f9de6485ULL
-#define QUARTER_3 0xd744fccad69d6af5ULL
-
-/* value > 0 */
-static __always_inline __u32 bucket_index(__u64 value)
+/* The place in the array of a duration above DURATION_ZERO and up to DURATION_LONG. */
+static __always_inline __u32 bucket_of(__u64 ns)
 {
-	__u32 zeros = __builtin_clzll(value);
-	__u32 index = (63 - zeros) << DURATION_SCALE;
-	__u64 top = value << zeros;
+	/* From 1024 ns on, each power of two of ns begins within the bucket `first` and ends within the fourth after it. */
+	__u32 exponent = 39 - __builtin_clz((__u32)((ns | 1024) >> 8));
+	__u32 first = (exponent << DURATION_SCALE) - DURATION_SHIFT;
+	__u32 bucket;
 
-	if ((value & (value - 1)) == 0)
-		return index - 1; /* upper bounds are inclusive */
-	return index + (top >= QUARTER_1) + (top >= QUARTER_2) + (top >= QUARTER_3);
+	/* Keeps the compiler from computing the places of the bounds apart, where the verifier sees no limit. */
+	barrier_var(first);
+	if (first > DURATION_BUCKETS - 4)
+		return DURATION_BUCKETS - 1;
+	bucket = first;
+	/* The sign of the difference, because a branch that nobody can predict costs more. */
+	bucket += (bounds[first] - ns) >> 63;
+	bucket += (bounds[first + 1] - ns) >> 63;
+	bucket += (bounds[first + 2] - ns) >> 63;
+	bucket += (bounds[first + 3] - ns) >> 63;
+	return bucket;
 }
 
 static const struct durations no_durations;
@@ -41,13 +46,14 @@ static __always_inline void count_duration(const struct duration_key *key, __u64
 		}
 	}
 	__sync_fetch_and_add(&row->sum_ns, ns);
-	if (ns <= 1ULL << DURATION_LOW) {
+	if (ns <= DURATION_ZERO) {
 		__sync_fetch_and_add(&row->zero, 1);
 		return;
 	}
-	bucket = bucket_index(ns) - (DURATION_LOW << DURATION_SCALE);
+	/* Longer than the last bound: in the last bucket, and the sum still has all of it. */
+	bucket = ns > DURATION_LONG ? DURATION_BUCKETS - 1 : bucket_of(ns);
 	if (bucket >= DURATION_BUCKETS)
-		bucket = DURATION_BUCKETS - 1; /* longer than 17 s: the sum still has all of it */
+		bucket = DURATION_BUCKETS - 1; /* for the verifier */
 	__sync_fetch_and_add(&row->buckets[bucket], 1);
 }
 

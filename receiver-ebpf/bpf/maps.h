@@ -70,6 +70,10 @@ struct slot {
 	__u16 server;
 	__u8 role;
 	__u8 operation; /* OPERATION_NONE: not in one */
+	__u32 epoch;	/* of server, role and critical */
+	__u8 critical;
+	__u8 reserved[3];
+	__u64 super; /* the address of the file's super block, whose number is file.device */
 };
 
 struct io_key {
@@ -101,10 +105,14 @@ struct file_name {
 	char names[NAMES][NAME_SIZE]; /* from the leaf up */
 };
 
-/* Buckets of scale 2 from 2^10 to 2^34 ns (1 us to 17 s): (34 - 10) << 2. */
+/* Buckets of scale 2 from 2^-20 to 2^4 s (1 us to 16 s): (4 + 20) << 2. */
 #define DURATION_SCALE 2
-#define DURATION_LOW 10
 #define DURATION_BUCKETS 96
+/* floor(2^-20 s) and 2^4 s, in ns. */
+#define DURATION_ZERO 953
+#define DURATION_LONG 16000000000ULL
+/* 2^n ns lies in bucket 4 n - 40 of the array, because 4 log2(10^9) = 119.6 and the array begins at -80. */
+#define DURATION_SHIFT 40
 struct duration_key {
 	struct file_id file;
 	__u16 server;
@@ -114,7 +122,7 @@ struct duration_key {
 
 struct durations {
 	__u64 sum_ns;
-	__u64 zero; /* at most 2^DURATION_LOW ns */
+	__u64 zero; /* at most DURATION_ZERO ns */
 	__u64 buckets[DURATION_BUCKETS];
 };
 
@@ -142,16 +150,26 @@ struct thread_time_key {
 	} name_ SEC(".maps")
 
 MAP(processes, BPF_MAP_TYPE_HASH, __u32, struct process, 4096);
-MAP(threads, BPF_MAP_TYPE_HASH, __u32, struct slot, 16384);
-MAP(files, BPF_MAP_TYPE_HASH, struct file_id, struct file_name, 8192);
+MAP(threads, BPF_MAP_TYPE_HASH, __u32, struct slot, 8192);
+MAP(files, BPF_MAP_TYPE_HASH, struct file_id, struct file_name, 5120);
 MAP(io, BPF_MAP_TYPE_PERCPU_HASH, struct io_key, struct io_row, 16384);
 MAP(overflow, BPF_MAP_TYPE_PERCPU_HASH, struct overflow_key, struct io_row, 1024);
-MAP(durations, BPF_MAP_TYPE_HASH, struct duration_key, struct durations, 4096);
+MAP(durations, BPF_MAP_TYPE_HASH, struct duration_key, struct durations, 7168);
 MAP(critical, BPF_MAP_TYPE_HASH, __u32, struct thread, 64);
 MAP(thread_time, BPF_MAP_TYPE_HASH, struct thread_time_key, __u64, 8192);
 MAP(lost, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, LOST_REASONS);
+/* Counts what user space changes of `processes` and `critical`. Until it moves, what a slot keeps of them holds. */
+MAP(watch_epoch, BPF_MAP_TYPE_ARRAY, __u32, __u64, 1);
 /* A name is too large for the stack. */
 MAP(scratch, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct file_name, 1);
+
+static __always_inline __u32 current_epoch(void)
+{
+	__u32 zero = 0;
+	__u64 *epoch = bpf_map_lookup_elem(&watch_epoch, &zero);
+
+	return epoch ? *epoch : 0;
+}
 
 static __always_inline void count_lost(__u32 reason)
 {

@@ -52,12 +52,12 @@ int on_sys_enter(__u64 *ctx)
 {
 	struct pt_regs *regs = (struct pt_regs *)ctx[0];
 	__u64 number = ctx[1];
-	__u64 pid_tgid, size;
-	__u32 tid, tgid, fd;
 	struct process *process;
-	struct inode *inode;
+	__u32 tid, tgid, fd, epoch;
+	struct inode_view view;
 	struct file *file;
 	struct slot *slot;
+	__u64 pid_tgid;
 	__u8 call, operation;
 
 	/* Every system call of the machine comes by: the number first, it costs nothing. */
@@ -67,6 +67,8 @@ int on_sys_enter(__u64 *ctx)
 	if (call == CALL_NONE)
 		return 0;
 	pid_tgid = bpf_get_current_pid_tgid();
+	tid = pid_tgid;
+	epoch = current_epoch();
 	tgid = pid_tgid >> 32;
 	process = bpf_map_lookup_elem(&processes, &tgid);
 	if (!process)
@@ -76,24 +78,24 @@ int on_sys_enter(__u64 *ctx)
 		return 0;
 	fd = ARGUMENT_1(regs);
 	file = file_of(fd);
-	if (!file)
+	if (!file || !view_file(file, &view))
 		return 0;
-	inode = regular_inode(file);
-	if (!inode)
-		return 0;
-	tid = pid_tgid;
-	slot = slot_of(tid);
-	if (!slot)
-		return 0;
+	slot = bpf_map_lookup_elem(&threads, &tid);
+	if (!slot) {
+		slot = make_slot(tid);
+		if (!slot)
+			return 0;
+	}
+	if (slot->epoch != epoch)
+		join(slot, tid, process, epoch);
 	slot->amount = 0;
 	if (operation == OPERATION_WRITE) {
-		size = BPF_CORE_READ(inode, i_size);
-		slot->size = size;
-		slot->position = position_of(regs, call, file, size);
+		slot->size = view.size;
+		slot->position = position_of(regs, call, file, view.size);
 	} else if (operation == OPERATION_EXTEND) {
 		slot->amount = ARGUMENT_4(regs);
 	}
-	account_begin(slot, process, fd, inode, operation);
+	account_begin(slot, fd, &view, operation);
 	return 0;
 }
 

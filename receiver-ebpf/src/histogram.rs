@@ -2,27 +2,53 @@
 
 /// Buckets per power of two = 2^2.
 pub const DURATION_SCALE: i32 = 2;
-/// The index of the first bucket: it begins above 2^10 ns.
-pub const DURATION_OFFSET: i32 = 10 << DURATION_SCALE;
-/// Buckets up to 2^34 ns, 17 s.
-pub const DURATION_BUCKETS: usize = (34 - 10) << DURATION_SCALE;
+/// The index of the first bucket: it begins above 2^-20 s.
+pub const DURATION_OFFSET: i32 = -20 << DURATION_SCALE;
+/// Buckets up to 2^4 s.
+pub const DURATION_BUCKETS: usize = (4 + 20) << DURATION_SCALE;
+/// The lower bound of the first bucket, exactly. No duration of whole nanoseconds is equal to it.
+pub const DURATION_ZERO_SECONDS: f64 = 1.0 / 1_048_576.0;
+/// The longest duration that has no bucket: floor(2^-20 s).
+pub(crate) const DURATION_ZERO_NS: u64 = 953;
 
-/// ceil(2^(63 + n/4)) for n = 1, 2, 3.
-const QUARTERS: [u64; 3] = [0x9837_f051_8db8_a970, 0xb504_f333_f9de_6485, 0xd744_fcca_d69d_6af5];
+/// The kernel's own table: the largest whole number of ns in each bucket.
+const BOUNDS: [u64; DURATION_BUCKETS] = numbers_between_braces(include_str!("../bpf/bounds.h"));
 
-/// The index of the `OpenTelemetry` base-2 exponential bucket of scale 2 that holds `value`: (2^(i/4), 2^((i+1)/4)].
-/// `None` for 0, which has no bucket.
-pub fn bucket_index(value: u64) -> Option<i32> {
-    let exponent = value.checked_ilog2()?;
-    let mut index = i32::try_from(exponent << 2).ok()?;
-    if value.is_power_of_two() {
-        return Some(index - 1);
+const fn numbers_between_braces(text: &str) -> [u64; DURATION_BUCKETS] {
+    let text = text.as_bytes();
+    let mut found = [0; DURATION_BUCKETS];
+    let (mut at, mut count) = (0, 0);
+    while text[at] != b'{' {
+        at += 1;
     }
-    let top = value << value.leading_zeros();
-    for quarter in QUARTERS {
-        index += i32::from(top >= quarter);
+    while text[at] != b'}' {
+        match text[at] {
+            digit @ b'0'..=b'9' => found[count] = found[count] * 10 + (digit - b'0') as u64,
+            b',' => count += 1,
+            _ => {}
+        }
+        at += 1;
     }
-    Some(index)
+    assert!(count == DURATION_BUCKETS);
+    found
+}
+
+/// The index of the `OpenTelemetry` base-2 exponential bucket of scale 2 that holds `ns`, in seconds:
+/// (2^(i/4) s, 2^((i+1)/4) s]. What is longer than 2^4 s is in the last one. `None` up to 2^-20 s.
+pub fn bucket_index(ns: u64) -> Option<i32> {
+    if ns <= DURATION_ZERO_NS {
+        return None;
+    }
+    let place = bucket_of(ns).min(DURATION_BUCKETS - 1);
+    i32::try_from(place).ok().map(|place| DURATION_OFFSET + place)
+}
+
+/// As the kernel computes it, from the power of two of ns.
+fn bucket_of(ns: u64) -> usize {
+    let exponent = (ns | 1024).ilog2() as usize;
+    let first = (exponent << DURATION_SCALE) - 40;
+    let Some(bounds) = BOUNDS.get(first..first + 4) else { return DURATION_BUCKETS - 1 };
+    first + bounds.iter().filter(|bound| **bound < ns).count()
 }
 
 #[cfg(test)]
@@ -33,55 +59,78 @@ mod tests {
 
     use super::*;
 
-    /// value^4 against 2^exponent, exactly: as high and low halves of 256 bits.
-    fn fourth_power_against(value: u64, exponent: u32) -> Ordering {
-        if exponent >= 256 {
-            return Ordering::Less;
+    /// A number of 320 bits, the lowest word first.
+    type Big = [u64; 5];
+
+    fn times(mut big: Big, factor: u64) -> Big {
+        let mut carry = 0;
+        for word in &mut big {
+            let product = u128::from(*word) * u128::from(factor) + carry;
+            *word = u64::try_from(product & u128::from(u64::MAX)).unwrap();
+            carry = product >> 64;
         }
-        let square = u128::from(value) * u128::from(value);
-        let (high, low) = (square >> 64, square & u128::from(u64::MAX));
-        let cross = high * low;
-        // square^2 = high^2 2^128 + 2 high low 2^64 + low^2; twice cross, shifted by 64, is cross shifted by 65.
-        let (middle_low, middle_high) = (cross << 65, cross >> 63);
-        let (bottom, carry) = (low * low).overflowing_add(middle_low);
-        let top = high * high + middle_high + u128::from(carry);
-        let (want_top, want_bottom) =
-            if exponent >= 128 { (1_u128 << (exponent - 128), 0) } else { (0, 1_u128 << exponent) };
-        (top, bottom).cmp(&(want_top, want_bottom))
+        assert_eq!(carry, 0, "more than 320 bits");
+        big
     }
 
-    fn assert_holds(value: u64) {
-        let index = u32::try_from(bucket_index(value).unwrap().max(0)).unwrap();
-        if value > 1 {
-            assert_eq!(fourth_power_against(value, index), Ordering::Greater, "{value} above bucket {index}");
-        }
-        assert_ne!(
-            fourth_power_against(value, index + 1),
-            Ordering::Greater,
-            "{value} within bucket {index}"
-        );
+    fn product(factors: impl IntoIterator<Item = u64>) -> Big {
+        factors.into_iter().fold([1, 0, 0, 0, 0], times)
     }
 
-    #[test]
-    fn zero_has_no_bucket_and_one_is_an_upper_bound() {
-        assert_eq!(bucket_index(0), None);
-        assert_eq!(bucket_index(1), Some(-1));
-        assert_eq!(bucket_index(1024), Some(DURATION_OFFSET - 1));
-        assert_eq!(bucket_index(1025), Some(DURATION_OFFSET));
-        assert_eq!(bucket_index(1 << 34), Some(DURATION_OFFSET + 95));
+    /// `ns` against 2^(index/4) s, exactly: both sides in ns and to the fourth power, without fractions.
+    fn against(ns: u64, index: i32) -> Ordering {
+        let twos = |exponent: i32| std::iter::repeat_n(2, usize::try_from(exponent.max(0)).unwrap());
+        let left = product([ns; 4].into_iter().chain(twos(-index)));
+        let right = product([1_000_000_000; 4].into_iter().chain(twos(index)));
+        left.iter().rev().cmp(right.iter().rev())
     }
 
-    #[test]
-    fn neighbours_of_every_bound_fall_on_their_side() {
-        for shift in 1..62 {
-            for quarter in QUARTERS {
-                let bound = quarter >> (63 - shift);
-                for value in bound.saturating_sub(2).max(2)..=bound + 2 {
-                    assert_holds(value);
+    fn assert_holds(ns: u64) {
+        let last = DURATION_OFFSET + 95;
+        match bucket_index(ns) {
+            None => assert_ne!(against(ns, DURATION_OFFSET), Ordering::Greater, "{ns} below all buckets"),
+            Some(index) => {
+                assert!((DURATION_OFFSET..=last).contains(&index));
+                assert_eq!(
+                    against(ns, index),
+                    Ordering::Greater,
+                    "{ns} above the bound below bucket {index}"
+                );
+                if index < last {
+                    assert_ne!(against(ns, index + 1), Ordering::Greater, "{ns} within bucket {index}");
                 }
             }
-            for value in (1_u64 << shift).saturating_sub(2).max(2)..=(1 << shift) + 2 {
-                assert_holds(value);
+        }
+    }
+
+    #[test]
+    fn bounds_are_the_largest_durations_of_their_buckets() {
+        for (bound, index) in BOUNDS.into_iter().zip(DURATION_OFFSET + 1..) {
+            assert_ne!(against(bound, index), Ordering::Greater, "{bound}");
+            assert_eq!(against(bound + 1, index), Ordering::Greater, "{bound}");
+            for ns in bound - 2..=bound + 2 {
+                assert_holds(ns);
+            }
+        }
+    }
+
+    #[test]
+    fn seconds_are_upper_bounds_and_the_ends_are_open() {
+        assert_eq!(bucket_index(0), None);
+        assert_eq!(bucket_index(DURATION_ZERO_NS), None);
+        assert_eq!(bucket_index(DURATION_ZERO_NS + 1), Some(DURATION_OFFSET));
+        assert_eq!(bucket_index(1_000_000_000), Some(-1));
+        assert_eq!(bucket_index(1_000_000_001), Some(0));
+        assert_eq!(bucket_index(16_000_000_000), Some(15));
+        assert_eq!(bucket_index(16_000_000_001), Some(15));
+        assert_eq!(bucket_index(u64::MAX), Some(15));
+    }
+
+    #[test]
+    fn neighbours_of_every_power_of_two_of_ns_fall_on_their_side() {
+        for shift in 2..63 {
+            for ns in (1_u64 << shift) - 2..=(1 << shift) + 2 {
+                assert_holds(ns.min(1 << 44));
             }
         }
     }
@@ -89,8 +138,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(20_000))]
         #[test]
-        fn a_bucket_holds_its_value_exactly(value in 1_u64.., shift in 0_u32..63) {
-            assert_holds((value >> shift).max(1));
+        fn a_bucket_holds_its_duration_exactly(ns in any::<u64>(), shift in 20_u32..64) {
+            assert_holds(ns >> shift);
         }
     }
 }

@@ -23,7 +23,7 @@ mod types;
 
 pub use error::ProbeError;
 pub use file_io::FILE_IO;
-pub use histogram::{DURATION_BUCKETS, DURATION_OFFSET, DURATION_SCALE, bucket_index};
+pub use histogram::{DURATION_BUCKETS, DURATION_OFFSET, DURATION_SCALE, DURATION_ZERO_SECONDS, bucket_index};
 pub use limits::Limits;
 pub use provider::Probes;
 pub use raw::FileId;

@@ -7,7 +7,7 @@
 pub struct Limits {
     /// Watched processes; a server's backends are one each. About 80 bytes each.
     pub processes: u32,
-    /// Threads of watched processes that have done file I/O. About 130 bytes each. An operation of a thread that
+    /// Threads of watched processes that have done file I/O. About 150 bytes each. An operation of a thread that
     /// does not fit is not counted at all, except as lost.
     pub threads: u32,
     /// Files whose name is kept. About 350 bytes each.
@@ -25,15 +25,15 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// A server with some thousand relations in use: below 20 MiB on two processors, 50 MiB on 64.
+    /// A server with some thousand relations in use: 13 MiB on two processors, 50 MiB on 64.
     fn default() -> Self {
         Self {
             processes: 4096,
-            threads: 16_384,
-            files: 8192,
+            threads: 8192,
+            files: 5120,
             io: 16_384,
             overflow: 1024,
-            durations: 4096,
+            durations: 7168,
             critical_threads: 64,
             thread_time: 8192,
         }

@@ -39,6 +39,7 @@ pub(crate) struct Maps {
     pub(crate) critical: KernelMap<u32, Thread>,
     pub(crate) thread_time: KernelMap<ThreadTimeKey, u64>,
     pub(crate) lost: KernelMap<u32, u64>,
+    pub(crate) watch_epoch: KernelMap<u32, u64>,
 }
 
 /// The kernel's own types.
@@ -135,5 +136,6 @@ pub(crate) fn take_maps(object: &mut Ebpf) -> Result<Maps, ProbeError> {
         critical: KernelMap::new("critical", take("critical"), processors)?,
         thread_time: KernelMap::new("thread_time", take("thread_time"), processors)?,
         lost: KernelMap::new("lost", take("lost"), processors)?,
+        watch_epoch: KernelMap::new("watch_epoch", take("watch_epoch"), processors)?,
     })
 }

@@ -22,6 +22,8 @@ pub struct Probes {
     /// Holds the programs and their links. Dropped before the maps, which no program needs then.
     object: Ebpf,
     pub(crate) maps: Maps,
+    /// Counts changes of what is watched; the kernel's threads look again when it moves.
+    epoch: u64,
     /// Critical threads, and what was reported of them.
     pub(crate) accounts: BTreeMap<u32, ThreadAccount>,
     /// Snapshots taken.
@@ -39,19 +41,23 @@ impl Probes {
             object::load_program(&mut object, &types, program, tracepoint)?;
         }
         let maps = object::take_maps(&mut object)?;
+        // A slot begins with 0, which must not look up to date.
+        let epoch = 1;
+        maps.watch_epoch.set(&0, &epoch)?;
         for (program, tracepoint) in PROGRAMS {
             object::attach_program(&mut object, program, tracepoint)?;
         }
-        Ok(Self { object, maps, accounts: BTreeMap::new(), snapshots: 0, changed: HashMap::new() })
+        Ok(Self { object, maps, epoch, accounts: BTreeMap::new(), snapshots: 0, changed: HashMap::new() })
     }
 
     /// Counts a process from now on, or changes its server and role class. Its future children are counted from their
     /// first operation, with the same server and role class 0.
     pub fn watch_process(&mut self, tgid: u32, server: u16, role: u8) -> Result<(), ProbeError> {
         self.maps.processes.set(&tgid, &Process { server, role, reserved: [0; 5] })?;
+        self.watched_has_changed()?;
         // If it ended before the insert, nobody would remove it, and a later process of the number would be counted.
         if run_state(tgid).is_none() {
-            self.maps.processes.delete(&tgid);
+            self.forget_process(tgid);
             return Err(ProbeError::Gone { kind: "process", id: tgid });
         }
         Ok(())
@@ -60,6 +66,16 @@ impl Probes {
     /// Stops counting a process. An operation in flight is still counted.
     pub fn forget_process(&mut self, tgid: u32) {
         self.maps.processes.delete(&tgid);
+        if let Err(error) = self.watched_has_changed() {
+            tracing::warn!(%error, tgid, "a process is still counted");
+        }
+    }
+
+    /// To be called after each change of `processes` and `critical`, or threads go on with what they have seen.
+    fn watched_has_changed(&mut self) -> Result<(), ProbeError> {
+        // The kernel compares 32 bits.
+        self.epoch = (self.epoch % u64::from(u32::MAX)) + 1;
+        self.maps.watch_epoch.set(&0, &self.epoch)
     }
 
     /// Process, server and role class of everything watched now: children that were found and without those that have
@@ -86,6 +102,7 @@ impl Probes {
         // The first move tells what the state was before: no race with reading it.
         let seed = Thread { state: STATE_UNKNOWN, since_ns: clock_ns(), ..Thread::zeroed() };
         self.maps.critical.set(&tid, &seed)?;
+        self.watched_has_changed()?;
         if run_state(tid).is_none() {
             self.maps.critical.delete(&tid);
             return Err(ProbeError::Gone { kind: "thread", id: tid });
@@ -98,6 +115,9 @@ impl Probes {
     pub fn forget_thread(&mut self, tid: u32) {
         if self.accounts.remove(&tid).is_some() {
             self.maps.critical.delete(&tid);
+            if let Err(error) = self.watched_has_changed() {
+                tracing::warn!(%error, tid, "a thread's operations are still counted apart");
+            }
             self.purge_thread_time(tid);
         }
     }
@@ -120,8 +140,18 @@ impl Probes {
     /// Kernel memory of the maps, as the kernel accounts it.
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
-        let Maps { processes, threads, files, io, overflow, durations, critical, thread_time, lost } =
-            &self.maps;
+        let Maps {
+            processes,
+            threads,
+            files,
+            io,
+            overflow,
+            durations,
+            critical,
+            thread_time,
+            lost,
+            watch_epoch,
+        } = &self.maps;
         processes.memory_bytes()
             + threads.memory_bytes()
             + files.memory_bytes()
@@ -131,6 +161,7 @@ impl Probes {
             + critical.memory_bytes()
             + thread_time.memory_bytes()
             + lost.memory_bytes()
+            + watch_epoch.memory_bytes()
     }
 
     /// Events that the kernel did not give to the probes because one was already running on the processor.

@@ -36,6 +36,10 @@ pub(crate) struct Slot {
     pub(crate) server: u16,
     pub(crate) role: u8,
     pub(crate) operation: u8,
+    pub(crate) epoch: u32,
+    pub(crate) critical: u8,
+    pub(crate) reserved: [u8; 3],
+    pub(crate) super_block: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Pod, Zeroable)]
@@ -148,7 +152,7 @@ mod tests {
     fn records_have_the_sizes_of_the_c_structs() {
         assert_eq!(size_of::<FileId>(), 16);
         assert_eq!(size_of::<Process>(), 8);
-        assert_eq!(size_of::<Slot>(), 56);
+        assert_eq!(size_of::<Slot>(), 72);
         assert_eq!(size_of::<IoKey>(), 24);
         assert_eq!(size_of::<FileName>(), 264);
         assert_eq!(size_of::<DurationKey>(), 24);

@@ -2,7 +2,7 @@
 
 use crate::Probes;
 use crate::error::ProbeError;
-use crate::histogram::{DURATION_OFFSET, DURATION_SCALE};
+use crate::histogram::{DURATION_OFFSET, DURATION_SCALE, DURATION_ZERO_NS};
 use crate::raw::{DurationKey, Durations, IoCounters, IoKey, LOST_REASONS, OverflowKey};
 use crate::types::{DurationRow, IoRow, Operation, Snapshot};
 
@@ -47,7 +47,7 @@ pub(crate) fn duration_row(key: &DurationKey, value: &Durations) -> Option<Durat
         offset: DURATION_OFFSET,
         buckets: value.buckets.to_vec(),
         zero_count: value.zero,
-        zero_threshold_ns: 1 << (DURATION_OFFSET >> DURATION_SCALE),
+        zero_threshold_ns: DURATION_ZERO_NS,
         count,
         sum_ns: value.sum_ns,
     })

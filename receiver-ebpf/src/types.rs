@@ -164,13 +164,14 @@ pub struct DurationRow {
     pub operation: Operation,
     /// Buckets per power of two = 2^scale.
     pub scale: i32,
-    /// The index of the first bucket: bucket i holds (b^(offset+i), b^(offset+i+1)] ns, b = 2^(2^-scale).
+    /// The index of the first bucket: bucket i holds (b^(offset+i), b^(offset+i+1)] seconds, b = 2^(2^-scale).
     pub offset: i32,
     /// Counts. The last one also holds everything longer.
     pub buckets: Vec<u64>,
     /// Operations of at most `zero_threshold_ns`.
     pub zero_count: u64,
-    /// 2^10 ns: shorter ones are not told apart.
+    /// 2^-20 s, where the first bucket begins, in whole ns: shorter ones are not told apart. The bound itself is
+    /// [`DURATION_ZERO_SECONDS`](crate::DURATION_ZERO_SECONDS).
     pub zero_threshold_ns: u64,
     /// All operations: the buckets and `zero_count`.
     pub count: u64,

@@ -99,6 +99,44 @@ fn an_unwatched_process_is_not_counted() {
 }
 
 #[test]
+fn what_is_watched_changes_under_a_thread_that_goes_on() {
+    let test = "what_is_watched_changes_under_a_thread_that_goes_on";
+    let Some(mut probes) = load_or_skip(test, &Limits::default()) else { return };
+    let directory = directory();
+    let (mut player, tid) = Player::start("states", directory.path());
+    let mut round = |probes: &mut Probes| {
+        player.tell("go");
+        player.wait_for("round");
+        let snapshot = probes.snapshot().unwrap();
+        let mut rows: Vec<_> =
+            of_server(&snapshot, 15).map(|row| (row.role, row.tid, row.operations)).collect();
+        rows.sort_unstable();
+        let sum =
+            |role, tid| rows.iter().filter(|row| (row.0, row.1) == (role, tid)).map(|row| row.2).sum::<u64>();
+        [sum(1, None), sum(2, None), sum(2, Some(tid))]
+    };
+    let tgid = process_of(tid);
+    probes.watch_process(tgid, 15, 1).unwrap();
+    let [first, second, third] = round(&mut probes);
+    assert!(first > 0 && second == 0 && third == 0);
+    probes.watch_process(tgid, 15, 2).unwrap();
+    let [again, second, third] = round(&mut probes);
+    assert!(again == first && second > 0 && third == 0);
+    probes.watch_thread(tid).unwrap();
+    let [again, second_again, third] = round(&mut probes);
+    assert!(again == first && second_again == second && third > 0);
+    probes.forget_process(tgid);
+    assert_eq!(round(&mut probes), [first, second, third]);
+}
+
+/// The process that a thread belongs to.
+fn process_of(tid: u32) -> u32 {
+    let status = std::fs::read_to_string(format!("/proc/{tid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("Tgid:")).unwrap();
+    line.trim().parse().unwrap()
+}
+
+#[test]
 fn a_child_is_counted_from_its_first_operation_and_forgotten_when_it_ends() {
     let test = "a_child_is_counted_from_its_first_operation_and_forgotten_when_it_ends";
     let Some(mut probes) = load_or_skip(test, &Limits::default()) else { return };

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use blameio_config::{ComponentId, Diagnostics, Node, Path, Signal, settings, Decode};
+use blameio_config::{ComponentId, Decode, Diagnostics, Node, Path, Signal, settings};
 use blameio_databases::{Database, database};
 use blameio_pipeline::{ComponentError, Context, Control, Factory, Output, Receiver, Stability};
 use tokio::task::JoinSet;
@@ -51,7 +51,11 @@ pub const REPLICATION: Factory<dyn Receiver> = Factory {
 fn validate(node: &Node, path: &Path, found: &mut Diagnostics) {
     let Some(settings) = ReplicationSettings::decode(node, path, found) else { return };
     if settings.sample_interval < Duration::from_millis(5) {
-        found.error(&node.position, &path.key("sample_interval"), "must be at least 5ms: each look is a statement");
+        found.error(
+            &node.position,
+            &path.key("sample_interval"),
+            "must be at least 5ms: each look is a statement",
+        );
     }
     if settings.collection_interval < settings.sample_interval {
         found.error(

@@ -39,9 +39,8 @@ impl Agent {
     ) -> Result<Self, String> {
         let settings = &configuration.service.telemetry;
         let telemetry = Telemetry::new(settings).map_err(|error| error.to_string())?;
-        let mut graph = Graph::build(configuration, &COMPONENTS, telemetry.metrics()).map_err(|errors| {
-            errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-        })?;
+        let mut graph = Graph::build(configuration, &COMPONENTS, telemetry.metrics())
+            .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
         if let Some((id, exporter)) = &exporter {
             graph.attach(id, exporter);
         }

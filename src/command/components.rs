@@ -1,6 +1,6 @@
 //! `blameio components`: what this binary is made of, in the Collector's shape.
 
-use std::{fmt::Write, process::ExitCode};
+use std::process::ExitCode;
 
 use blameio_pipeline::Factory;
 
@@ -9,40 +9,44 @@ use crate::components::COMPONENTS;
 
 /// Prints the list.
 pub fn run() -> ExitCode {
-    say(listing().trim_end());
+    say(listing());
     ExitCode::SUCCESS
 }
 
 fn listing() -> String {
-    let mut text = String::from("buildinfo:\n    command: blameio\n");
-    // Writing to a String cannot fail.
-    drop(writeln!(text, "    description: {}", env!("CARGO_PKG_DESCRIPTION")));
-    drop(writeln!(text, "    version: {}", env!("CARGO_PKG_VERSION")));
-    section(&mut text, "receivers", COMPONENTS.receivers);
-    section(&mut text, "processors", COMPONENTS.processors);
-    section(&mut text, "exporters", COMPONENTS.exporters);
-    text.push_str("connectors: []\n");
-    section(&mut text, "extensions", COMPONENTS.extensions);
-    text.push_str("providers:\n");
+    let version = env!("CARGO_PKG_VERSION");
+    let mut lines = vec![
+        "buildinfo:".to_owned(),
+        "    command: blameio".to_owned(),
+        format!("    description: {}", env!("CARGO_PKG_DESCRIPTION")),
+        format!("    version: {version}"),
+    ];
+    lines.extend(section("receivers", COMPONENTS.receivers));
+    lines.extend(section("processors", COMPONENTS.processors));
+    lines.extend(section("exporters", COMPONENTS.exporters));
+    lines.push("connectors: []".to_owned());
+    lines.extend(section("extensions", COMPONENTS.extensions));
+    lines.push("providers:".to_owned());
     for scheme in ["env", "file", "yaml"] {
-        drop(writeln!(text, "    - scheme: {scheme}\n      module: blameio-config {}", env!("CARGO_PKG_VERSION")));
+        lines.push(format!("    - scheme: {scheme}"));
+        lines.push(format!("      module: blameio-config {version}"));
     }
-    text
+    lines.join("\n")
 }
 
-fn section<T: ?Sized>(text: &mut String, name: &str, factories: &[Factory<T>]) {
-    drop(writeln!(text, "{name}:"));
+fn section<T: ?Sized>(name: &str, factories: &[Factory<T>]) -> Vec<String> {
+    let mut lines = vec![format!("{name}:")];
     for factory in factories {
-        drop(writeln!(text, "    - name: {}", factory.kind));
-        drop(writeln!(text, "      module: {} {}", factory.module, env!("CARGO_PKG_VERSION")));
-        drop(writeln!(text, "      stability:"));
+        lines.push(format!("    - name: {}", factory.kind));
+        lines.push(format!("      module: {} {}", factory.module, env!("CARGO_PKG_VERSION")));
+        lines.push("      stability:".to_owned());
+        let stability = factory.stability.as_str();
         if factory.signals.is_empty() {
-            drop(writeln!(text, "        extension: {}", factory.stability.as_str()));
+            lines.push(format!("        extension: {stability}"));
         }
-        for signal in factory.signals {
-            drop(writeln!(text, "        {signal}: {}", factory.stability.as_str()));
-        }
+        lines.extend(factory.signals.iter().map(|signal| format!("        {signal}: {stability}")));
     }
+    lines
 }
 
 #[cfg(test)]
@@ -51,7 +55,9 @@ mod tests {
     fn the_listing_is_yaml_and_names_every_component() {
         let listing = super::listing();
         assert!(blameio_config::parse(&listing).is_ok());
-        for name in ["file_io", "replication", "db_resolver", "lag_attribution", "prometheus", "debug", "database"] {
+        for name in
+            ["file_io", "replication", "db_resolver", "lag_attribution", "prometheus", "debug", "database"]
+        {
             assert!(listing.contains(&format!("- name: {name}\n")), "{name}");
         }
     }

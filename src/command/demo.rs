@@ -85,7 +85,9 @@ impl Injection {
                 Self::ColdIndex
             }
             Err(reason) => {
-                say(format!("slow disk: not on this host ({reason}); a held lock stands in replay's way instead"));
+                say(format!(
+                    "slow disk: not on this host ({reason}); a held lock stands in replay's way instead"
+                ));
                 Self::Lock
             }
         }
@@ -147,7 +149,10 @@ async fn play(options: &DemoOptions) -> Result<bool, LabError> {
             return Ok(false);
         }
     };
-    say(format!("{} updates a second on the primary; the agent learns what is normal for {WARM_UP:?}", Lab::RATE));
+    say(format!(
+        "{} updates a second on the primary; the agent learns what is normal for {WARM_UP:?}",
+        Lab::RATE
+    ));
     let workload = lab.start_workload(&Updates::orders(), Lab::RATE).await?;
     sleep(WARM_UP).await;
     let blocks = judge::statio(lab.replica_client()).await?;
@@ -163,7 +168,9 @@ async fn play(options: &DemoOptions) -> Result<bool, LabError> {
     agent.shutdown().await;
     drop(held);
     workload.stop().await?;
-    lab.heal().await.or_else(|error| if matches!(injection, Injection::ColdIndex) { Err(error) } else { Ok(()) })?;
+    lab.heal()
+        .await
+        .or_else(|error| if matches!(injection, Injection::ColdIndex) { Err(error) } else { Ok(()) })?;
     drop(lab);
     Ok(judge::judge(&evidence, injection.culprit().as_ref()))
 }

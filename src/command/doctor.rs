@@ -99,9 +99,9 @@ fn remedy(name: &str) -> Option<&'static str> {
             "run as root, or: setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search+ep /path/to/blameio\n\
              under systemd: AmbientCapabilities=CAP_BPF CAP_PERFMON CAP_SYS_PTRACE CAP_DAC_READ_SEARCH",
         ),
-        "kernel type information" => {
-            Some("boot a kernel with CONFIG_DEBUG_INFO_BTF=y (Debian 11, Ubuntu 20.10, RHEL 8.2 and later have it)")
-        }
+        "kernel type information" => Some(
+            "boot a kernel with CONFIG_DEBUG_INFO_BTF=y (Debian 11, Ubuntu 20.10, RHEL 8.2 and later have it)",
+        ),
         _ => None,
     }
 }
@@ -141,9 +141,8 @@ fn discovered() -> Vec<Database> {
                 data_directory: Some(server.data_directory),
                 ..DatabaseSettings::default()
             };
-            let extension = DatabaseExtension::new(id, settings)
-                .map_err(|error| complain(error.to_string()))
-                .ok()?;
+            let extension =
+                DatabaseExtension::new(id, settings).map_err(|error| complain(error.to_string())).ok()?;
             database(&extension).cloned()
         })
         .collect()

@@ -1,6 +1,6 @@
 //! `blameio run`: the agent.
 
-use std::{collections::BTreeMap, fmt::Write, path::PathBuf, process::ExitCode, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, time::Duration};
 
 use blameio_config::LogLevel;
 use blameio_databases::{DiscoveredServer, discover};
@@ -28,7 +28,7 @@ pub fn run(args: &ConfigArgs) -> ExitCode {
     // Before the configuration is read, its log level is not known.
     let Some(loaded) = config::loaded(args) else { return ExitCode::FAILURE };
     logging::start(loaded.configuration.service.telemetry.log_level);
-    for warning in loaded.warnings.iter() {
+    for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
     let runtime = match runtime() {
@@ -127,9 +127,9 @@ fn configuration(servers: &Servers) -> String {
     let mut names = Vec::new();
     for (directory, server) in servers {
         let name = format!("database/{}", server.suggested_name);
-        // Writing to a String cannot fail. Single quotes, doubled inside, keep any path as it is; `$` would expand.
+        // Single quotes, doubled inside, keep any path as it is; `$` would expand.
         let path = directory.display().to_string().replace('\'', "''").replace('$', "$$");
-        drop(writeln!(extensions, "  {name}: {{data_directory: '{path}'}}"));
+        extensions.push_str(&format!("  {name}: {{data_directory: '{path}'}}\n"));
         names.push(name);
     }
     format!(

@@ -33,7 +33,14 @@ impl SelfMetrics {
             });
             let end = end.clone();
             tokio::spawn(async move {
-                serve("the agent's own metrics", "service::telemetry::metrics::readers", &endpoint, page, end).await;
+                serve(
+                    "the agent's own metrics",
+                    "service::telemetry::metrics::readers",
+                    &endpoint,
+                    page,
+                    end,
+                )
+                .await;
             });
         }
         Self { end }

@@ -9,7 +9,10 @@ use std::{
 use async_trait::async_trait;
 use blameio_pipeline::{
     Batch, ExportError, Exporter,
-    attribute::{BLAME_CAUSE, DB_INDEX, DB_TABLE, FILE_KIND, IO_OPERATION, LAG_SOURCE, SERVER_PORT, THREAD_ROLE, WAIT_HOLDER},
+    attribute::{
+        BLAME_CAUSE, DB_INDEX, DB_TABLE, FILE_KIND, IO_OPERATION, LAG_SOURCE, SERVER_PORT, THREAD_ROLE,
+        WAIT_HOLDER,
+    },
     metrics::{attribute, integer_attribute, number, number_points},
     signal,
 };

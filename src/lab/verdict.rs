@@ -66,22 +66,28 @@ pub struct Verdict {
 impl Verdict {
     /// Judges ticks; without a culprit, nobody may be named.
     pub fn of(ticks: &[Tick], culprit: Option<&Culprit>) -> Self {
-        let worst_sum_error = ticks
-            .iter()
-            .map(|tick| (tick.sum() - tick.lag).abs() / tick.lag.max(1e-3))
-            .fold(0.0, f64::max);
+        let worst_sum_error =
+            ticks.iter().map(|tick| (tick.sum() - tick.lag).abs() / tick.lag.max(1e-3)).fold(0.0, f64::max);
         let incident: Vec<&Tick> = ticks.iter().filter(|tick| tick.lag >= INCIDENT).collect();
         let is_culprit = |row: &Row| culprit.is_some_and(|culprit| culprit.matches(row));
         let right = incident.iter().filter(|tick| tick.rows.first().is_some_and(is_culprit)).count();
         let mut strangers: Vec<Row> = Vec::new();
         for row in ticks.iter().flat_map(|tick| &tick.rows) {
-            let same = |other: &Row| (&other.cause, &other.table, &other.index) == (&row.cause, &row.table, &row.index);
-            if row.cause != "unknown" && row.seconds >= INCIDENT && !is_culprit(row) && !strangers.iter().any(same) {
+            let same = |other: &Row| {
+                (&other.cause, &other.table, &other.index) == (&row.cause, &row.table, &row.index)
+            };
+            if row.cause != "unknown"
+                && row.seconds >= INCIDENT
+                && !is_culprit(row)
+                && !strangers.iter().any(same)
+            {
                 strangers.push(row.clone());
             }
         }
         let last = incident.last();
-        let owed = |tick: &&&Tick| tick.rows.iter().filter(|row| is_culprit(row)).map(|row| row.seconds).sum::<f64>();
+        let owed = |tick: &&&Tick| {
+            tick.rows.iter().filter(|row| is_culprit(row)).map(|row| row.seconds).sum::<f64>()
+        };
         Self {
             ticks: ticks.len(),
             incident_ticks: incident.len(),
@@ -102,7 +108,13 @@ mod tests {
     use super::*;
 
     fn row(cause: &str, index: Option<&str>, seconds: f64) -> Row {
-        Row { cause: cause.into(), table: index.map(|_| "orders".into()), index: index.map(Into::into), kind: None, seconds }
+        Row {
+            cause: cause.into(),
+            table: index.map(|_| "orders".into()),
+            index: index.map(Into::into),
+            kind: None,
+            seconds,
+        }
     }
 
     fn tick(lag: f64, rows: Vec<Row>) -> Tick {
@@ -111,8 +123,7 @@ mod tests {
 
     #[test]
     fn a_wrong_index_is_a_stranger_and_not_right() {
-        let culprit =
-            Culprit { cause: "replay", table: Some("orders".into()), index: Some("cold".into()) };
+        let culprit = Culprit { cause: "replay", table: Some("orders".into()), index: Some("cold".into()) };
         let ticks = [
             tick(2.0, vec![row("replay", Some("cold"), 1.9), row("unknown", None, 0.1)]),
             tick(4.0, vec![row("replay", Some("warm"), 3.0), row("replay", Some("cold"), 1.0)]),

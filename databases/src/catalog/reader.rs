@@ -176,12 +176,40 @@ impl CatalogReader {
             })
             .collect();
         let mut queue = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        found.into_iter().for_each(|wanted| queue.forget(wanted));
+        for wanted in found {
+            queue.forget(wanted);
+        }
     }
 
     /// Forgets names that may have changed; they are made anew from the directory when asked for.
     pub(crate) fn refresh(&self) {
         self.0.files.write().unwrap_or_else(PoisonError::into_inner).clear();
         self.0.relations.write().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recorded_reader_answers_without_a_server() {
+        let object = Object {
+            database: "shop".into(),
+            schema: "public".into(),
+            namespace: "shop|public".into(),
+            table: "orders".into(),
+            index: None,
+            partition: None,
+            kind: FileKind::Heap,
+        };
+        let reader = CatalogReader::recorded(vec![("base/16384/16385".into(), object.clone())]);
+        let orders = Resolution::Object(Arc::new(object.clone()));
+        assert_eq!(reader.resolve("data/base/16384/16385.3"), orders);
+        let map = Resolution::Object(Arc::new(Object { kind: FileKind::Fsm, ..object }));
+        assert_eq!(reader.resolve("base/16384/16385_fsm"), map);
+        assert_eq!(reader.resolve("pg_wal/000000010000000000000001"), Resolution::Kind(FileKind::Wal));
+        assert_eq!(reader.resolve("base/16384/1"), Resolution::Pending);
+        assert_eq!(reader.resolve("etc/passwd"), Resolution::Unresolved);
     }
 }

@@ -17,7 +17,7 @@ const PENDING: Duration = Duration::from_secs(5);
 const FIRST_INTERVAL: Duration = Duration::from_secs(1);
 const SECOND_INTERVAL: Duration = Duration::from_secs(4);
 /// Interval of look-ups for what has stayed unknown for long.
-const LAST_INTERVAL: Duration = Duration::from_secs(60);
+const LAST_INTERVAL: Duration = Duration::from_mins(1);
 /// Most unknown files at a time; more are `Unresolved` without a look-up.
 const CAPACITY: usize = 8192;
 /// Most look-ups in one statement.

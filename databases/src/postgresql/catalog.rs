@@ -8,7 +8,7 @@ use std::{
     collections::{HashMap, HashSet},
     fmt,
     sync::{Arc, PoisonError, RwLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::Mutex;
@@ -34,6 +34,8 @@ const READ_AHEAD: usize = 200_000;
 const PATIENCE: Duration = Duration::from_millis(50);
 /// Most steps from a relation to everything that its name needs.
 const STEPS: usize = 12;
+/// How long a database that does not let the agent in is left alone.
+const SHUT: Duration = Duration::from_mins(1);
 const PURPOSE: &str = "its catalog";
 
 macro_rules! relations {
@@ -127,46 +129,90 @@ struct Row {
 pub(super) struct Loader {
     link: Arc<Link>,
     directory: PgDirectory,
-    /// Names of databases; held while a session is open, so that there is one at most.
-    databases: Mutex<HashMap<u32, String>>,
+    /// Held while a session is open, so that there is one at most.
+    known: Mutex<Known>,
+}
+
+/// The databases of the server.
+#[derive(Debug, Default)]
+struct Known {
+    names: HashMap<u32, String>,
+    /// Databases that do not let the agent in, and since when: each attempt is a line in the server's log.
+    shut: HashMap<u32, Instant>,
+}
+
+impl Known {
+    /// Whether an error is about one database only; then it is left alone for a while.
+    fn shuts(&mut self, database: u32, error: &DatabaseError) -> bool {
+        let refused = matches!(error, DatabaseError::Refused { code, .. }
+            if code.starts_with("28") || code == "42501" || code == "3D000" || code == "55000");
+        if refused && self.shut.insert(database, Instant::now()).is_none() {
+            tracing::warn!(database_oid = database, "names in this database cannot be read: {error}");
+        }
+        refused
+    }
+
+    fn is_shut(&self, database: u32) -> bool {
+        self.shut.get(&database).is_some_and(|since| since.elapsed() < SHUT)
+    }
 }
 
 impl Loader {
     pub(super) fn new(link: Arc<Link>, directory: PgDirectory) -> Self {
-        Self { link, directory, databases: Mutex::default() }
+        Self { link, directory, known: Mutex::default() }
     }
 
     /// Reads all databases. One that cannot be read does not keep the others from being read.
     pub(super) async fn load(&self) -> Result<(), DatabaseError> {
-        let mut databases = self.databases.lock().await;
-        self.list(&mut databases).await?;
+        let mut known = self.known.lock().await;
+        self.list(&mut known.names).await?;
+        let names = known.names.clone();
         let mut left = READ_AHEAD;
-        let mut failed = None;
-        for (oid, name) in databases.iter() {
+        let (mut read, mut failed, mut refused) = (0, None, None);
+        for (oid, name) in &names {
             match self.load_database(*oid, name, &mut left).await {
-                Ok(()) => {}
-                // A database that was dropped meanwhile is no failure.
-                Err(DatabaseError::Refused { code, .. }) if code == "3D000" => {}
+                Ok(()) => {
+                    known.shut.remove(oid);
+                    read += 1;
+                }
+                Err(error) if known.shuts(*oid, &error) => refused = refused.or(Some(error)),
                 Err(error) => failed = failed.or(Some(error)),
             }
         }
-        self.directory.write(|all| all.retain(|oid, _| *oid == 0 || databases.contains_key(oid)));
-        failed.map_or(Ok(()), Err)
+        self.directory.write(|all| all.retain(|oid, _| *oid == 0 || names.contains_key(oid)));
+        // Where the agent is let in nowhere, that is the failure; where somewhere, the others are left alone.
+        match failed.or(if read == 0 { refused } else { None }) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
     }
 
-    async fn list(&self, databases: &mut HashMap<u32, String>) -> Result<(), DatabaseError> {
+    async fn list(&self, names: &mut HashMap<u32, String>) -> Result<(), DatabaseError> {
         let rows = self.link.rows("its databases", DATABASES, &[]).await?;
-        *databases = rows.iter().map(|row| Ok((row.read(0)?, row.read(1)?))).collect::<Result<_, DatabaseError>>()?;
+        *names =
+            rows.iter().map(|row| Ok((row.read(0)?, row.read(1)?))).collect::<Result<_, DatabaseError>>()?;
         Ok(())
     }
 
     async fn load_database(&self, oid: u32, name: &str, left: &mut usize) -> Result<(), DatabaseError> {
         let session = self.link.open(Some(name)).await?;
+        let loaded = self.load_with(&session, oid, name, left).await;
+        self.link.end(session).await;
+        loaded
+    }
+
+    async fn load_with(
+        &self,
+        session: &Session,
+        oid: u32,
+        name: &str,
+        left: &mut usize,
+    ) -> Result<(), DatabaseError> {
         let mut fresh = Relations::new(name);
         let mut shared = Vec::new();
         let mut last = 0_u32;
         while *left > 0 {
-            let rows = self.ask(&session, BY_RANGE, &[&last]).await?;
+            let rows = self.ask(session, BY_RANGE, &[&last]).await?;
             let count = rows.len();
             for row in rows {
                 last = row.oid;
@@ -187,7 +233,6 @@ impl Loader {
                 "{READ_AHEAD} relations have been read ahead; others are looked up when their files are seen"
             );
         }
-        drop(session);
         tracing::debug!(database_oid = oid, relations = fresh.len(), "catalog read");
         self.directory.write(|all| all.insert(oid, fresh));
         self.directory.add(oid, name, shared);
@@ -207,18 +252,20 @@ impl Loader {
                 }
             }
         }
-        let mut databases = self.databases.lock().await;
-        if by_database.keys().any(|database| *database != 0 && !databases.contains_key(database)) {
-            self.list(&mut databases).await?;
+        let mut known = self.known.lock().await;
+        if by_database.keys().any(|database| *database != 0 && !known.names.contains_key(database)) {
+            self.list(&mut known.names).await?;
         }
         let mut failed = None;
         for (database, (files, relations)) in by_database {
-            let name = databases.get(&database).map(String::as_str);
+            let name = known.names.get(&database).cloned();
             // A database that is gone, or may not be connected to, has no names; shared relations are in all.
-            if (database != 0 && name.is_none()) || (files.is_empty() && relations.is_empty()) {
+            if (database != 0 && name.is_none()) || known.is_shut(database) {
                 continue;
             }
-            if let Err(error) = self.look_up_in(database, name, files, relations).await {
+            if let Err(error) = self.look_up_in(database, name.as_deref(), files, relations).await
+                && !known.shuts(database, &error)
+            {
                 failed = Some(error);
             }
         }
@@ -230,22 +277,34 @@ impl Loader {
         database: u32,
         name: Option<&str>,
         files: Vec<u32>,
-        mut relations: Vec<u32>,
+        relations: Vec<u32>,
     ) -> Result<(), DatabaseError> {
         let session = self.link.open(name).await?;
-        let name = name.unwrap_or_default();
+        let found = self.look_up_with(&session, database, name.unwrap_or_default(), files, relations).await;
+        self.link.end(session).await;
+        found
+    }
+
+    async fn look_up_with(
+        &self,
+        session: &Session,
+        database: u32,
+        name: &str,
+        files: Vec<u32>,
+        mut relations: Vec<u32>,
+    ) -> Result<(), DatabaseError> {
         let add = |rows: Vec<Row>| {
             let found: Vec<u32> = rows.iter().map(|row| row.oid).collect();
             self.directory.add(database, name, rows);
             found
         };
-        relations.extend(add(self.ask(&session, BY_FILE, &[&files]).await?));
+        relations.extend(add(self.ask(session, BY_FILE, &[&files]).await?));
         if !self.directory.unknown_files(database, &files).is_empty() && relations.len() < files.len() {
-            add(self.ask(&session, MAPPED, &[]).await?);
+            add(self.ask(session, MAPPED, &[]).await?);
         }
         for _ in 0..STEPS {
             let missing = self.directory.missing(database, &relations);
-            if missing.is_empty() || add(self.ask(&session, BY_OID, &[&missing]).await?).is_empty() {
+            if missing.is_empty() || add(self.ask(session, BY_OID, &[&missing]).await?).is_empty() {
                 break;
             }
         }

@@ -42,7 +42,8 @@ pub(super) struct Session {
     tls: MakeRustlsConnect,
     server: Arc<str>,
     own: OwnBackends,
-    backend: u32,
+    /// Process id of its backend, as the server counts.
+    pub(super) backend: u32,
     /// Such as `150004`.
     pub(super) version: u32,
     /// Process id of the startup process, as far as it is known; 0 if not.
@@ -225,7 +226,9 @@ fn refusal(dsn: &Dsn, database: Option<&str>, error: &tokio_postgres::Error) -> 
     let database = database.or(dsn.config.get_dbname()).unwrap_or_default();
     let socket = matches!(dsn.config.get_hosts().first(), Some(Host::Unix(_)));
     let remedy = match answer.code().code() {
-        "28P01" => format!("correct the password in the connection string, or: ALTER ROLE {user} PASSWORD '…';"),
+        "28P01" => {
+            format!("correct the password in the connection string, or: ALTER ROLE {user} PASSWORD '…';")
+        }
         "28000" if socket => format!(
             "set dsn, or let the agent in over the socket: CREATE ROLE blameio LOGIN; GRANT pg_monitor TO blameio; \
              in pg_ident.conf `blameio {os} {user}`, in pg_hba.conf above other `local` lines \
@@ -239,7 +242,9 @@ fn refusal(dsn: &Dsn, database: Option<&str>, error: &tokio_postgres::Error) -> 
         "3D000" => "name a database that exists in the connection string, such as /postgres".to_owned(),
         "42501" => format!("GRANT CONNECT ON DATABASE {database} TO {user};"),
         "53300" => format!("raise max_connections, or: ALTER ROLE {user} CONNECTION LIMIT 2;"),
-        "57P03" => "the server is being started or stopped, or hot_standby is off; it is tried again".to_owned(),
+        "57P03" => {
+            "the server is being started or stopped, or hot_standby is off; it is tried again".to_owned()
+        }
         _ => "see the server's log".to_owned(),
     };
     DatabaseError::Refused {

@@ -23,7 +23,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// Longest pause while nobody answers: a refused connect costs nothing, and a restart is noticed soon.
 const DOWN_PAUSE: Duration = Duration::from_secs(5);
 /// Longest pause while the server refuses: each attempt is a line in its log.
-const REFUSED_PAUSE: Duration = Duration::from_secs(60);
+const REFUSED_PAUSE: Duration = Duration::from_mins(1);
 /// How long the kept session may be idle.
 const IDLE: Duration = Duration::from_secs(15);
 
@@ -44,6 +44,8 @@ struct Kept {
 #[derive(Debug)]
 pub(super) struct Link {
     name: String,
+    /// Whether the operator gave a connection string, so that discovery has no say.
+    declared: bool,
     dsns: RwLock<Vec<Dsn>>,
     preferred: AtomicUsize,
     backoff: Mutex<Backoff>,
@@ -56,6 +58,7 @@ impl Link {
     pub(super) fn new(name: String, dsns: Vec<Dsn>) -> Self {
         Self {
             name,
+            declared: !dsns.is_empty(),
             dsns: RwLock::new(dsns),
             preferred: AtomicUsize::new(0),
             backoff: Mutex::default(),
@@ -73,6 +76,10 @@ impl Link {
             dsns.swap(0, preferred);
         }
         dsns
+    }
+
+    pub(super) fn is_declared(&self) -> bool {
+        self.declared
     }
 
     /// What discovery says about a server that was declared without a connection string.
@@ -98,7 +105,7 @@ impl Link {
         }
         let dsns = self.dsns.read().unwrap_or_else(PoisonError::into_inner).clone();
         if dsns.is_empty() {
-            return Err(self.unknown("set dsn, or run the agent where it can see the server's processes"));
+            return Err(self.unknown("set dsn; or, where several servers run on this host, data_directory; or run the agent where it can see the server's processes"));
         }
         self.due(&dsns)?;
         let preferred = self.preferred.load(Ordering::Relaxed).min(dsns.len() - 1);
@@ -204,6 +211,20 @@ impl Link {
             code: "no rows".to_owned(),
             remedy: "this version of the server is not supported; please report it".to_owned(),
         })
+    }
+
+    /// Closes a session and waits until the server has let go of it, so that the next one is not a third.
+    pub(super) async fn end(&self, session: Session) {
+        const LOOKS: usize = 100;
+        let backend = session.backend.cast_signed();
+        drop(session);
+        let sql = "SELECT 1 FROM pg_catalog.pg_stat_get_activity($1)";
+        for _ in 0..LOOKS {
+            match self.rows("whether a session has ended", sql, &[&backend]).await {
+                Ok(rows) if !rows.is_empty() => tokio::time::sleep(Duration::from_millis(5)).await,
+                _ => return,
+            }
+        }
     }
 
     async fn forget(&self, session: &Arc<Session>) {

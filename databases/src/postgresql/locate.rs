@@ -3,7 +3,11 @@
 //! The address decides where it can; where it cannot (published ports of containers, several servers on one
 //! port), the server is asked for its start time and system identifier.
 
-use std::{net::IpAddr, path::Path, sync::Arc};
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use tokio_postgres::config::Host;
 
@@ -13,26 +17,51 @@ use crate::{discover::DiscoveredServer, procfs};
 /// Seconds that the start time in `postmaster.pid` may differ from the one that SQL tells.
 const START_TOLERANCE: i64 = 2;
 
+/// What is known of a server's place beside its connection string.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Place {
+    /// Data directory that the operator named, as the agent sees it.
+    pub(crate) directory: Option<PathBuf>,
+    /// What discovery found.
+    pub(crate) discovered: Option<Arc<DiscoveredServer>>,
+}
+
 pub(super) async fn locate(
     link: &Link,
-    data_directory: Option<&Path>,
+    place: &Place,
     found: &[Arc<DiscoveredServer>],
 ) -> Option<Arc<DiscoveredServer>> {
     let found: Vec<_> = found.iter().filter(|server| server.system == super::SYSTEM).collect();
     let dsns = link.dsns();
-    let chosen = match (data_directory, dsns.first()) {
-        (Some(directory), _) => by_directory(directory, &found),
-        (None, None) => only(&found),
-        (None, Some(dsn)) if is_local(dsn).await => match by_address(dsn, &found) {
-            Some(server) => Some(server),
-            None => by_asking(link, &found).await,
-        },
-        (None, Some(_)) => None,
+    let chosen = match (place, dsns.first()) {
+        (Place { discovered: Some(server), .. }, _) => again(server, &found),
+        (Place { directory: Some(directory), .. }, _) => by_directory(directory, &found),
+        (_, Some(dsn)) if link.is_declared() => {
+            if !is_local(dsn).await {
+                return None;
+            }
+            match by_address(dsn, &found) {
+                Some(server) => Some(server),
+                None => by_asking(link, &found).await,
+            }
+        }
+        _ => only(&found),
     }?;
-    if dsns.is_empty() {
+    if !link.is_declared() {
         link.adopt(chosen.dsns.iter().filter_map(|dsn| Dsn::parse(dsn).ok()).collect());
     }
     Some(chosen)
+}
+
+/// The server that was discovered, in whatever process it runs now.
+fn again(server: &DiscoveredServer, found: &[&Arc<DiscoveredServer>]) -> Option<Arc<DiscoveredServer>> {
+    let kept = found.iter().find(|other| other.data_directory_id == server.data_directory_id);
+    kept.map(|other| Arc::clone(other)).or_else(|| {
+        let same = |other: &&Arc<DiscoveredServer>| {
+            other.data_directory == server.data_directory && other.port == server.port
+        };
+        only(&found.iter().copied().filter(same).collect::<Vec<_>>())
+    })
 }
 
 fn only(found: &[&Arc<DiscoveredServer>]) -> Option<Arc<DiscoveredServer>> {
@@ -44,10 +73,12 @@ fn only(found: &[&Arc<DiscoveredServer>]) -> Option<Arc<DiscoveredServer>> {
 
 fn by_directory(directory: &Path, found: &[&Arc<DiscoveredServer>]) -> Option<Arc<DiscoveredServer>> {
     let identity = procfs::identity(directory);
-    let same = |server: &&&Arc<DiscoveredServer>| {
-        Some(server.data_directory_id) == identity || server.data_directory == directory
-    };
-    found.iter().find(same).map(|server| Arc::clone(server))
+    let kept = found.iter().find(|server| Some(server.data_directory_id) == identity);
+    kept.map(|server| Arc::clone(server)).or_else(|| {
+        // The path may be the one inside of a container, where several servers may have the same.
+        let same = |server: &&Arc<DiscoveredServer>| server.data_directory == directory;
+        only(&found.iter().copied().filter(same).collect::<Vec<_>>())
+    })
 }
 
 async fn is_local(dsn: &Dsn) -> bool {
@@ -55,13 +86,18 @@ async fn is_local(dsn: &Dsn) -> bool {
         Some(Host::Unix(_)) => true,
         Some(Host::Tcp(name)) => {
             let (_, port) = dsn.address();
-            let Ok(mut addresses) = tokio::net::lookup_host((name.as_str(), port)).await else { return false };
+            let Ok(mut addresses) = tokio::net::lookup_host((name.as_str(), port)).await else {
+                return false;
+            };
             let own = own_addresses();
             addresses.any(|address| address.ip().is_loopback() || own.contains(&address.ip()))
         }
         None => {
             let own = own_addresses();
-            dsn.config.get_hostaddrs().first().is_some_and(|address| address.is_loopback() || own.contains(address))
+            dsn.config
+                .get_hostaddrs()
+                .first()
+                .is_some_and(|address| address.is_loopback() || own.contains(address))
         }
     }
 }

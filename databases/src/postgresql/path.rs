@@ -185,17 +185,17 @@ mod tests {
 
     use super::*;
 
-    fn main(database: u32, relfilenode: u32, segment: u32) -> Option<PgFile> {
-        Some(PgFile::Relation { database, relfilenode, fork: Fork::Main, segment, temporary: false })
+    fn main(database: u32, relfilenode: u32, segment: u32) -> PgFile {
+        PgFile::Relation { database, relfilenode, fork: Fork::Main, segment, temporary: false }
     }
 
     #[test]
     fn relations_are_read_from_what_the_kernel_gives() {
-        assert_eq!(parse("data/base/16384/16385.1"), main(16384, 16385, 1));
-        assert_eq!(parse("base/16384/16385"), main(16384, 16385, 0));
-        assert_eq!(parse("16384/16385"), main(16384, 16385, 0));
-        assert_eq!(parse("global/1262"), main(0, 1262, 0));
-        assert_eq!(parse("ts/PG_15_202209061/16384/16385"), main(16384, 16385, 0));
+        assert_eq!(parse("data/base/16384/16385.1"), Some(main(16384, 16385, 1)));
+        assert_eq!(parse("base/16384/16385"), Some(main(16384, 16385, 0)));
+        assert_eq!(parse("16384/16385"), Some(main(16384, 16385, 0)));
+        assert_eq!(parse("global/1262"), Some(main(0, 1262, 0)));
+        assert_eq!(parse("ts/PG_15_202209061/16384/16385"), Some(main(16384, 16385, 0)));
         let fork = |fork, segment| {
             Some(PgFile::Relation { database: 16384, relfilenode: 16385, fork, segment, temporary: false })
         };
@@ -236,7 +236,9 @@ mod tests {
 
     #[test]
     fn what_is_not_postgresqls_is_nothing() {
-        for path in ["", "/", "etc/passwd", "home/16384/16385", "base/0/1", "base/5/abc", "base/5/12_x", "5/-1"] {
+        for path in
+            ["", "/", "etc/passwd", "home/16384/16385", "base/0/1", "base/5/abc", "base/5/12_x", "5/-1"]
+        {
             assert_eq!(parse(path), None, "{path}");
         }
     }

@@ -31,8 +31,7 @@ macro_rules! sample {
 
 const SAMPLE: &str = sample!("pg_catalog.pg_get_wal_replay_pause_state() = 'paused'");
 const SAMPLE_BEFORE_14: &str = sample!("pg_catalog.pg_is_wal_replay_paused()");
-const STARTUP: &str =
-    "SELECT pid FROM pg_catalog.pg_stat_get_activity(NULL) WHERE backend_type = 'startup'";
+const STARTUP: &str = "SELECT pid FROM pg_catalog.pg_stat_get_activity(NULL) WHERE backend_type = 'startup'";
 const INFO: &str = "SELECT w.sender_host, w.sender_port, w.slot_name, w.received_tli, w.status, \
      (SELECT setting::int8 FROM pg_catalog.pg_settings WHERE name = 'recovery_min_apply_delay') \
      FROM (SELECT 1) one LEFT JOIN pg_catalog.pg_stat_get_wal_receiver() w ON true";

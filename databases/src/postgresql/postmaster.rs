@@ -45,7 +45,9 @@ mod tests {
 
     #[test]
     fn half_a_file_and_a_single_user_backend_are_no_server() {
-        for text in ["", "4711\n", "4711\n/data\n170", "-4711\n/data\n1700000000\n5432\n", "4711\ndata\n1\n2\n"] {
+        for text in
+            ["", "4711\n", "4711\n/data\n170", "-4711\n/data\n1700000000\n5432\n", "4711\ndata\n1\n2\n"]
+        {
             assert_eq!(parse(text), None, "{text:?}");
         }
     }

@@ -34,7 +34,7 @@ pub(super) struct Relation {
 #[derive(Debug, Default)]
 pub(super) struct Relations {
     pub(super) name: String,
-    relations: HashMap<u32, Relation>,
+    rows: HashMap<u32, Relation>,
     by_file: HashMap<u32, u32>,
     toast_owners: HashMap<u32, u32>,
 }
@@ -45,7 +45,7 @@ impl Relations {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.relations.len()
+        self.rows.len()
     }
 
     /// Adds a row. A file that the relation had before stays known: it may still be written.
@@ -56,7 +56,7 @@ impl Relations {
         if relation.toast != 0 {
             self.toast_owners.insert(relation.toast, oid);
         }
-        self.relations.insert(oid, relation);
+        self.rows.insert(oid, relation);
     }
 
     pub(super) fn contains_file(&self, relfilenode: u32) -> bool {
@@ -70,16 +70,20 @@ impl Relations {
 
     /// The object with this number; `None` while something that its name needs is not known.
     pub(super) fn object(&self, oid: u32) -> Option<Object> {
-        let relation = self.relations.get(&oid)?;
+        let relation = self.rows.get(&oid)?;
         let (table, index, toast) = match relation.kind {
             b'i' | b'I' => {
-                let table = self.relations.get(&relation.table)?;
-                if table.kind == b't' { (self.owner(relation.table)?, None, true) } else { (relation.table, Some(oid), false) }
+                let table = self.rows.get(&relation.table)?;
+                if table.kind == b't' {
+                    (self.owner(relation.table)?, None, true)
+                } else {
+                    (relation.table, Some(oid), false)
+                }
             }
             b't' => (self.owner(oid)?, None, true),
             _ => (oid, None, false),
         };
-        let leaf = self.relations.get(&table)?;
+        let leaf = self.rows.get(&table)?;
         let root = self.root(table)?;
         let index = match index {
             Some(index) => Some(self.index_name(index, leaf, root)?),
@@ -94,9 +98,12 @@ impl Relations {
         } else {
             FileKind::Heap
         };
-        let root = self.relations.get(&root)?;
-        let namespace =
-            if self.name.is_empty() { root.schema.to_string() } else { format!("{}|{}", self.name, root.schema) };
+        let root = self.rows.get(&root)?;
+        let namespace = if self.name.is_empty() {
+            root.schema.to_string()
+        } else {
+            format!("{}|{}", self.name, root.schema)
+        };
         Some(Object {
             database: self.name.clone(),
             schema: root.schema.to_string(),
@@ -112,9 +119,9 @@ impl Relations {
     pub(super) fn missing(&self, oid: u32) -> Option<u32> {
         let mut at = oid;
         for _ in 0..DEEPEST {
-            let Some(relation) = self.relations.get(&at) else { return Some(at) };
+            let Some(relation) = self.rows.get(&at) else { return Some(at) };
             at = match relation.kind {
-                b'i' | b'I' if self.next(at) == 0 || self.relations.contains_key(&self.next(at)) => {
+                b'i' | b'I' if self.next(at) == 0 || self.rows.contains_key(&self.next(at)) => {
                     // The chain of indexes is complete one step further; the table's is the longer one.
                     self.missing_above(at).unwrap_or(relation.table)
                 }
@@ -135,7 +142,7 @@ impl Relations {
         for _ in 0..DEEPEST {
             match self.next(at) {
                 0 => return None,
-                parent if self.relations.contains_key(&parent) => at = parent,
+                parent if self.rows.contains_key(&parent) => at = parent,
                 parent => return Some(parent),
             }
         }
@@ -148,7 +155,7 @@ impl Relations {
 
     /// The parent that a relation counts towards; 0 at the root.
     fn next(&self, oid: u32) -> u32 {
-        let Some(relation) = self.relations.get(&oid) else { return 0 };
+        let Some(relation) = self.rows.get(&oid) else { return 0 };
         // Plain inheritance makes tables of their own; partitions and chunks are parts of one.
         if relation.is_partition || &*relation.schema == CHUNK_SCHEMA { relation.parent } else { 0 }
     }
@@ -158,7 +165,7 @@ impl Relations {
         for _ in 0..DEEPEST {
             match self.next(at) {
                 0 => return Some(at),
-                parent if self.relations.contains_key(&parent) => at = parent,
+                parent if self.rows.contains_key(&parent) => at = parent,
                 _ => return None,
             }
         }
@@ -166,7 +173,7 @@ impl Relations {
     }
 
     fn index_name(&self, index: u32, leaf: &Relation, table_root: u32) -> Option<String> {
-        let name = &self.relations.get(&self.root(index)?)?.name;
+        let name = &self.rows.get(&self.root(index)?)?.name;
         // TimescaleDB names a chunk's index after the chunk and the hypertable's index.
         let chunk = &*leaf.schema == CHUNK_SCHEMA && self.next_is_chunk(leaf, table_root);
         let own = chunk.then(|| name.strip_prefix(&*leaf.name)?.strip_prefix('_')).flatten();
@@ -174,7 +181,7 @@ impl Relations {
     }
 
     fn next_is_chunk(&self, leaf: &Relation, table_root: u32) -> bool {
-        self.relations.get(&table_root).is_some_and(|root| root.name != leaf.name)
+        self.rows.get(&table_root).is_some_and(|root| root.name != leaf.name)
     }
 }
 
@@ -210,9 +217,18 @@ mod tests {
         shop.insert(21, Relation { table: 20, ..relation(0, b'I', "public", "events_pkey") });
         let part = |relation| Relation { is_partition: true, ..relation };
         shop.insert(22, part(Relation { parent: 20, ..relation(0, b'p', "public", "events_2026") }));
-        shop.insert(23, part(Relation { parent: 21, table: 22, ..relation(0, b'I', "public", "events_2026_pkey") }));
-        shop.insert(24, part(Relation { parent: 22, toast: 26, ..relation(124, b'r', "parts", "events_2026_11") }));
-        shop.insert(25, part(Relation { parent: 23, table: 24, ..relation(125, b'i', "parts", "events_2026_11_pkey") }));
+        shop.insert(
+            23,
+            part(Relation { parent: 21, table: 22, ..relation(0, b'I', "public", "events_2026_pkey") }),
+        );
+        shop.insert(
+            24,
+            part(Relation { parent: 22, toast: 26, ..relation(124, b'r', "parts", "events_2026_11") }),
+        );
+        shop.insert(
+            25,
+            part(Relation { parent: 23, table: 24, ..relation(125, b'i', "parts", "events_2026_11_pkey") }),
+        );
         shop.insert(26, relation(126, b't', "pg_toast", "pg_toast_24"));
         shop.insert(30, relation(130, b'r', "pg_catalog", "pg_class"));
         shop.insert(31, Relation { table: 30, ..relation(131, b'i', "pg_catalog", "pg_class_oid_index") });
@@ -229,8 +245,8 @@ mod tests {
         (format!("{}.{}", object.namespace, object.table), object.index, object.partition, object.kind)
     }
 
-    fn text(text: &str) -> Option<String> {
-        Some(text.to_owned())
+    fn text(text: &str) -> String {
+        text.to_owned()
     }
 
     #[test]
@@ -238,22 +254,31 @@ mod tests {
         assert_eq!(named(110), ("shop|public.orders".into(), None, None, FileKind::Heap));
         assert_eq!(named(111), ("shop|public.orders".into(), None, None, FileKind::Toast));
         assert_eq!(named(112), ("shop|public.orders".into(), None, None, FileKind::Toast));
-        assert_eq!(named(113), ("shop|public.orders".into(), text("orders_pkey"), None, FileKind::Index));
+        assert_eq!(
+            named(113),
+            ("shop|public.orders".into(), Some(text("orders_pkey")), None, FileKind::Index)
+        );
     }
 
     #[test]
     fn partitions_count_towards_their_root() {
-        let leaf = text("events_2026_11");
+        let leaf = Some(text("events_2026_11"));
         assert_eq!(named(124), ("shop|public.events".into(), None, leaf.clone(), FileKind::Heap));
-        assert_eq!(named(125), ("shop|public.events".into(), text("events_pkey"), leaf.clone(), FileKind::Index));
+        assert_eq!(
+            named(125),
+            ("shop|public.events".into(), Some(text("events_pkey")), leaf.clone(), FileKind::Index)
+        );
         assert_eq!(named(126), ("shop|public.events".into(), None, leaf, FileKind::Toast));
     }
 
     #[test]
     fn chunks_count_towards_their_hypertable_and_plain_children_do_not() {
-        let chunk = text("_hyper_1_2_chunk");
+        let chunk = Some(text("_hyper_1_2_chunk"));
         assert_eq!(named(151), ("shop|public.metrics".into(), None, chunk.clone(), FileKind::Heap));
-        assert_eq!(named(152), ("shop|public.metrics".into(), text("metrics_time_idx"), chunk, FileKind::Index));
+        assert_eq!(
+            named(152),
+            ("shop|public.metrics".into(), Some(text("metrics_time_idx")), chunk, FileKind::Index)
+        );
         assert_eq!(named(140), ("shop|public.orders_child".into(), None, None, FileKind::Heap));
     }
 
@@ -270,7 +295,7 @@ mod tests {
         for target in [25, 12, 26, 152 - 100] {
             let mut steps = 0;
             while let Some(oid) = some.missing(target) {
-                some.insert(oid, all.relations[&oid].clone());
+                some.insert(oid, all.rows[&oid].clone());
                 steps += 1;
                 assert!(steps < 20, "{target} needs {oid} for ever");
             }
@@ -281,7 +306,7 @@ mod tests {
     #[test]
     fn a_new_file_does_not_make_the_old_one_unknown() {
         let mut shop = shop();
-        let moved = Relation { relfilenode: 999, ..shop.relations[&13].clone() };
+        let moved = Relation { relfilenode: 999, ..shop.rows[&13].clone() };
         shop.insert(13, moved);
         assert_eq!(shop.file(113), shop.file(999));
         assert!(shop.contains_file(999));

@@ -70,7 +70,10 @@ fn is_client(text: &str) -> bool {
 pub fn by_backend_type(backend_type: &str) -> ThreadRole {
     match backend_type {
         "client backend" => ThreadRole::Client,
-        name => TITLES.iter().find(|(title, _)| name.starts_with(title)).map_or(ThreadRole::Other, |(_, role)| *role),
+        name => TITLES
+            .iter()
+            .find(|(title, _)| name.starts_with(title))
+            .map_or(ThreadRole::Other, |(_, role)| *role),
     }
 }
 
@@ -118,7 +121,9 @@ mod tests {
 
     #[test]
     fn a_title_that_tells_nothing_is_no_role() {
-        for title in ["", "postgres", "postgres: ", "/usr/lib/postgresql/15/bin/postgres", "postgres: my extension "] {
+        for title in
+            ["", "postgres", "postgres: ", "/usr/lib/postgresql/15/bin/postgres", "postgres: my extension "]
+        {
             assert_eq!(by_title(title), None, "{title}");
         }
     }

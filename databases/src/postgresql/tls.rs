@@ -34,7 +34,10 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        use rustls::{CertificateError::{NotValidForName, NotValidForNameContext}, Error::InvalidCertificate};
+        use rustls::{
+            CertificateError::{NotValidForName, NotValidForNameContext},
+            Error::InvalidCertificate,
+        };
         let Some(authorities) = &self.authorities else { return Ok(ServerCertVerified::assertion()) };
         match authorities.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
             // The name is looked at last: whoever gets as far has a certificate of a trusted authority.

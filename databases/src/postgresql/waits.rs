@@ -35,8 +35,15 @@ pub(super) fn kind(class: &str, event: &str) -> WaitKind {
         ("Lock", _) => WaitKind::Lock,
         ("BufferPin", _) => WaitKind::Conflict,
         (_, event) if event.starts_with("RecoveryConflict") => WaitKind::Conflict,
-        (_, "RecoveryWalStream" | "RecoveryWalAll" | "RecoveryRetrieveRetryInterval") => WaitKind::Starved,
-        (_, "WalReceiverWaitStart" | "WalReceiverExit" | "RestoreCommand") => WaitKind::Starved,
+        (
+            _,
+            "RecoveryWalStream"
+            | "RecoveryWalAll"
+            | "RecoveryRetrieveRetryInterval"
+            | "WalReceiverWaitStart"
+            | "WalReceiverExit"
+            | "RestoreCommand",
+        ) => WaitKind::Starved,
         (_, "RecoveryPause") => WaitKind::Paused,
         (_, "RecoveryApplyDelay") => WaitKind::Delayed,
         _ => WaitKind::Other,
@@ -98,24 +105,20 @@ impl Waits {
         self.made(link, kind, (relation, holder))
     }
 
-    fn recent(&self, kind: WaitKind) -> Option<(Option<(u32, u32)>, Option<u32>)> {
+    fn recent(&self, kind: WaitKind) -> Option<Found> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let recent = seen.as_ref().filter(|seen| seen.kind == kind && seen.at.elapsed() < LOOK)?;
         Some((recent.relation, recent.holder))
     }
 
-    fn made(
-        &self,
-        link: &Link,
-        kind: WaitKind,
-        (relation, holder): (Option<(u32, u32)>, Option<u32>),
-    ) -> ApplyWait {
+    fn made(&self, link: &Link, kind: WaitKind, (relation, holder): Found) -> ApplyWait {
         let object: Option<Arc<Object>> =
             relation.and_then(|(database, relation)| self.catalog.relation(database, relation));
         ApplyWait { kind, object, holder, own: holder.is_some_and(|holder| link.is_own(holder)) }
     }
 }
 
+/// Database and relation that replay waits for, and who holds it.
 type Found = (Option<(u32, u32)>, Option<u32>);
 
 fn read(row: &Answer) -> Result<Found, DatabaseError> {
@@ -127,7 +130,9 @@ fn read(row: &Answer) -> Result<Found, DatabaseError> {
 pub(super) async fn is_held_up(link: &Link) -> bool {
     let Ok(rows) = link.rows("whether replay is held up", HELD_UP, &[]).await else { return false };
     rows.iter().any(|row| match (row.read::<Option<&str>>(0), row.read::<Option<&str>>(1)) {
-        (Ok(Some(class)), Ok(Some(event))) => matches!(kind(class, event), WaitKind::Lock | WaitKind::Conflict),
+        (Ok(Some(class)), Ok(Some(event))) => {
+            matches!(kind(class, event), WaitKind::Lock | WaitKind::Conflict)
+        }
         _ => false,
     })
 }

@@ -59,7 +59,7 @@ pub(super) fn table(view: &View, limit: usize, style: Style) -> String {
 fn header(view: &View, name: &str) -> String {
     let mut parts = vec![clock(view.at), name.to_owned(), format!("lag {} s", seconds(view.lag))];
     parts.extend(view.status.as_deref().map(plain));
-    parts.extend(view.wait.as_ref().map(|(kind, _)| format!("waits: {}", plain(kind))));
+    parts.extend(view.wait.as_ref().map(|kind| format!("waits: {}", plain(kind))));
     parts.extend(view.source.as_deref().map(|source| format!("measured: {}", plain(source))));
     parts.join("  ")
 }

@@ -23,6 +23,7 @@ use opentelemetry_proto::tonic::{
     collector::metrics::v1::ExportMetricsServiceRequest, common::v1::KeyValue, metrics::v1::NumberDataPoint,
 };
 
+use super::layout::NOISE;
 use crate::value;
 
 /// Moments that are kept of a channel: lag and blame of one moment may come in different batches.
@@ -31,7 +32,7 @@ const MAX_FRAMES: usize = 4;
 const MAX_ROWS: usize = 10_000;
 const MAX_CHANNELS: usize = 1_000;
 /// A channel that is silent for this long is no longer shown.
-const FORGET: Duration = Duration::from_secs(60);
+const FORGET: Duration = Duration::from_mins(1);
 /// Blame that is this much older than the newest lag is not shown any more, in nanoseconds.
 const STALE: u64 = 10_000_000_000;
 
@@ -55,8 +56,8 @@ pub(super) struct View {
     pub(super) channel: String,
     pub(super) lag: f64,
     pub(super) status: Option<String>,
-    /// What applying waits for most, with its share of the window.
-    pub(super) wait: Option<(String, f64)>,
+    /// What applying waits for most.
+    pub(super) wait: Option<String>,
     pub(super) source: Option<String>,
     pub(super) rows: Vec<Row>,
     /// What holds applying now, with its share of the window; the largest first.
@@ -66,7 +67,8 @@ pub(super) struct View {
 #[derive(Debug, Default)]
 struct Frame {
     lag: Option<f64>,
-    rows: Vec<Row>,
+    /// By all of their attributes: a point that comes by two roads is one.
+    rows: BTreeMap<String, Row>,
 }
 
 /// A cumulative series and its value when it was last shown.
@@ -191,14 +193,15 @@ impl Channel {
         if metric == REPLICATION_LAG.name {
             frame.lag = Some(value);
         } else if frame.rows.len() < MAX_ROWS {
-            frame.rows.push(Row {
+            let row = Row {
                 seconds: value,
                 cause: text(attributes, BLAME_CAUSE),
                 namespace: text(attributes, DB_NAMESPACE),
                 table: text(attributes, DB_TABLE),
                 index: text(attributes, DB_INDEX),
                 kind: text(attributes, FILE_KIND),
-            });
+            };
+            frame.rows.insert(value::pairs(attributes), row);
         }
         if self.frames.len() > MAX_FRAMES {
             self.frames.pop_first();
@@ -210,21 +213,26 @@ impl Channel {
         let newest = self.frames.iter().rev().find_map(|(at, frame)| Some((*at, frame.lag?)))?;
         let blamed = self.frames.iter().rev().find_map(|(at, frame)| {
             let recent = newest.0.saturating_sub(*at) <= STALE && !frame.rows.is_empty();
-            Some((*at, frame.lag.filter(|_| recent)?, frame.rows.clone()))
+            Some((*at, frame.lag.filter(|_| recent)?, frame.rows.values().cloned().collect::<Vec<_>>()))
         });
         let (at, lag, mut rows) = blamed.unwrap_or((newest.0, newest.1, Vec::new()));
         rows.sort_by(|a, b| b.seconds.total_cmp(&a.seconds).then_with(|| a.table.cmp(&b.table)));
-        let window = shares(&mut self.apply);
+        let mut holders = growth(&mut self.apply);
+        let window: f64 = holders.iter().map(|(_, seconds)| *seconds).sum();
+        for (_, share) in &mut holders {
+            *share /= window;
+        }
+        let wait = growth(&mut self.waits).into_iter().next().filter(|(_, seconds)| *seconds >= NOISE);
         Some(View {
             at,
             server: server.to_owned(),
             channel: channel.to_owned(),
             lag,
             status: self.status.clone(),
-            wait: shares(&mut self.waits).into_iter().next(),
+            wait: wait.map(|(kind, _)| kind),
             source: self.source.clone(),
             rows,
-            now: window,
+            now: holders,
         })
     }
 }
@@ -260,21 +268,20 @@ fn grow(series: &mut HashMap<String, Growth>, attributes: &[KeyValue], label: St
     growth.latest = value;
 }
 
-/// Shares of what has grown since the last call, the largest first.
-fn shares(series: &mut HashMap<String, Growth>) -> Vec<(String, f64)> {
+/// What has grown since the last call, the largest first.
+fn growth(series: &mut HashMap<String, Growth>) -> Vec<(String, f64)> {
     let mut grown: BTreeMap<&str, f64> = BTreeMap::new();
     for growth in series.values_mut() {
         *grown.entry(&growth.label).or_default() += growth.latest - growth.shown;
         growth.shown = growth.latest;
     }
-    let total: f64 = grown.values().sum();
-    let mut shares: Vec<_> = grown
+    let mut grown: Vec<_> = grown
         .into_iter()
         .filter(|(_, seconds)| *seconds > 0.0)
-        .map(|(label, seconds)| (label.to_owned(), seconds / total))
+        .map(|(label, seconds)| (label.to_owned(), seconds))
         .collect();
-    shares.sort_by(|a, b| b.1.total_cmp(&a.1));
-    shares
+    grown.sort_by(|a, b| b.1.total_cmp(&a.1));
+    grown
 }
 
 #[cfg(test)]

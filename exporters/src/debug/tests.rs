@@ -1,6 +1,6 @@
 //! What is shown at each verbosity, and how often.
 
-use blameio_config::parse;
+use blameio_config::{Decode, Diagnostics, Path, parse};
 use blameio_pipeline::metrics::key_value;
 use opentelemetry_proto::tonic::{
     collector::{logs::v1::ExportLogsServiceRequest, trace::v1::ExportTraceServiceRequest},
@@ -11,7 +11,8 @@ use super::*;
 use crate::testing::{Agent, Written, gauges};
 
 fn debug(text: &str) -> (Debug, Written) {
-    let settings = crate::decoded(&parse(text).unwrap(), &"debug".parse().unwrap()).unwrap();
+    let settings =
+        DebugSettings::decode(&parse(text).unwrap(), &Path::root(), &mut Diagnostics::new()).unwrap();
     let (agent, written) = (Agent::new(), Written::default());
     let metrics = agent.exporter(&"debug".parse().unwrap());
     (Debug::new("debug".to_owned(), settings, metrics, Box::new(written.clone())), written)

@@ -221,8 +221,11 @@ mod tests {
             prop_assert!(cumulative.len() <= MAX_BOUNDS);
             prop_assert!(cumulative.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1));
             let all = counts.iter().sum::<u64>() + negative.iter().sum::<u64>() + zero;
-            if let Some(last) = cumulative.last() && cumulative.len() > 1 && last.0 < 1e300 {
-                prop_assert_eq!(last.1, all);
+            let last = cumulative.last().map_or(0, |(_, count)| *count);
+            prop_assert!(last <= all);
+            // Near the ends of what a double can express the last boundary is `+Inf`, which the caller writes.
+            if f64::from(offset.abs() + 200) * f64::from(-scale).exp2() < 500.0 {
+                prop_assert_eq!(last, all);
             }
         }
     }

@@ -27,15 +27,15 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Reads a resource. Without `identify` its series get no `job` and `instance`, and all of its attributes go
+    /// Reads a resource. Without `own` its series get no `job` and `instance`, and all of its attributes go
     /// into `target_info`.
-    pub(super) fn new(resource: Option<&Resource>, identify: bool) -> Arc<Self> {
+    pub(super) fn new(resource: Option<&Resource>, own: bool) -> Arc<Self> {
         let attributes = resource.map_or(&[][..], |resource| &resource.attributes);
         let text = |key: &str| {
             let found = attributes.iter().find(|attribute| attribute.key == key)?;
             Some(value::text(found.value.as_ref())).filter(|text| !text.is_empty())
         };
-        if !identify {
+        if !own {
             return Arc::new(Self {
                 identity: Vec::new(),
                 info: translate(attributes).into_iter().collect(),

@@ -113,8 +113,8 @@ impl Store {
             return Err(Rejected::Conflict);
         }
         match family.series.get_mut(&labels) {
-            Some(held) if held.at > sample.at => {}
-            Some(held) => *held = sample,
+            Some(known) if known.at > sample.at => {}
+            Some(known) => *known = sample,
             None if full => return Err(Rejected::Full),
             None => {
                 family.series.insert(labels, sample);
@@ -167,7 +167,7 @@ impl Store {
 mod tests {
     use super::*;
 
-    const AGE: Duration = Duration::from_secs(300);
+    const AGE: Duration = Duration::from_mins(5);
 
     fn labels(value: &str) -> Labels {
         Labels::from([("l".to_owned(), value.to_owned())])

@@ -68,7 +68,7 @@ async fn series_are_served_at_metrics_and_other_paths_say_where() {
     assert!(ask(port, "POST /metrics HTTP/1.1").await.unwrap().starts_with("HTTP/1.1 405"));
     exporter.shutdown().await;
     assert!(TcpStream::connect(("127.0.0.1", port)).await.is_err());
-    assert_eq!(agent.counter("otelcol_exporter_sent_metric_points"), 1.0);
+    assert_eq!(agent.counter("otelcol_exporter_sent_metric_points"), 1);
 }
 
 #[tokio::test]
@@ -111,8 +111,8 @@ async fn what_cannot_be_scraped_is_counted() {
         metric("target.info", "", "", sum(AggregationTemporality::Cumulative)),
     ];
     exporter.export(Batch::metrics(request(Resource::default(), metrics))).await.unwrap();
-    assert_eq!(agent.counter("otelcol_exporter_sent_metric_points"), 3.0);
-    assert_eq!(agent.counter("otelcol_exporter_send_failed_metric_points"), 4.0);
+    assert_eq!(agent.counter("otelcol_exporter_sent_metric_points"), 3);
+    assert_eq!(agent.counter("otelcol_exporter_send_failed_metric_points"), 4);
 }
 
 #[test]

@@ -53,7 +53,7 @@ settings! {
 }
 
 /// All that is put around an exporter's attempt to deliver.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct SendingSettings {
     /// Longest duration of one attempt; zero for no limit.
     pub timeout: Duration,
@@ -61,6 +61,17 @@ pub struct SendingSettings {
     pub retry_on_failure: RetrySettings,
     /// Queue.
     pub sending_queue: QueueSettings,
+}
+
+impl Default for SendingSettings {
+    /// The Collector's: 5 s for an attempt, retries and a queue.
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(5),
+            retry_on_failure: RetrySettings::default(),
+            sending_queue: QueueSettings::default(),
+        }
+    }
 }
 
 impl SendingSettings {

@@ -65,7 +65,7 @@ struct Fixture {
 }
 
 fn fixture(inner: Scripted, change: impl FnOnce(&mut SendingSettings)) -> Fixture {
-    let mut settings = SendingSettings { timeout: Duration::from_secs(5), ..SendingSettings::default() };
+    let mut settings = SendingSettings::default();
     settings.sending_queue.num_consumers = 1;
     change(&mut settings);
     let (agent, inner) = (Agent::new(), Arc::new(inner));
@@ -85,7 +85,7 @@ async fn until(condition: impl Fn() -> bool) {
             sleep(Duration::from_millis(10)).await;
         }
     };
-    timeout(Duration::from_secs(3600), wait).await.expect("the condition never came true");
+    timeout(Duration::from_hours(1), wait).await.expect("the condition never came true");
 }
 
 #[tokio::test(start_paused = true)]
@@ -96,20 +96,20 @@ async fn a_failed_batch_is_sent_again_until_it_is_delivered() {
     until(|| !f.inner.delivered().is_empty()).await;
     assert_eq!(f.inner.attempts(), 3);
     f.sending.shutdown().await;
-    assert_eq!(f.agent.counter("otelcol_exporter_sent_metric_points"), 1.0);
-    assert_eq!(f.agent.counter("otelcol_exporter_send_failed_metric_points"), 0.0);
-    assert_eq!(f.agent.counter("otelcol_exporter_queue_size"), 0.0);
-    assert_eq!(f.agent.counter("otelcol_exporter_queue_capacity"), 1000.0);
+    assert_eq!(f.agent.counter("otelcol_exporter_sent_metric_points"), 1);
+    assert_eq!(f.agent.counter("otelcol_exporter_send_failed_metric_points"), 0);
+    assert_eq!(f.agent.counter("otelcol_exporter_queue_size"), 0);
+    assert_eq!(f.agent.counter("otelcol_exporter_queue_capacity"), 1000);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_delay_that_the_destination_asks_for_is_kept() {
-    let f = fixture(failing([retry(Some(Duration::from_secs(60)))]), |_| {});
+    let f = fixture(failing([retry(Some(Duration::from_mins(1)))]), |_| {});
     f.sending.start().await.unwrap();
     f.sending.export(batch(1.0)).await.unwrap();
     until(|| !f.inner.delivered().is_empty()).await;
     let attempts = f.inner.attempts.lock().unwrap().clone();
-    assert!(attempts[1] - attempts[0] >= Duration::from_secs(60));
+    assert!(attempts[1] - attempts[0] >= Duration::from_mins(1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -121,7 +121,7 @@ async fn a_permanent_error_is_given_up_at_once() {
     assert_eq!(error.to_string(), "not retryable error: bad data");
     assert!(matches!(error, ExportError::Permanent { .. }));
     assert_eq!(f.inner.attempts(), 1);
-    assert_eq!(f.agent.counter("otelcol_exporter_send_failed_metric_points"), 1.0);
+    assert_eq!(f.agent.counter("otelcol_exporter_send_failed_metric_points"), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -133,13 +133,13 @@ async fn a_batch_is_given_up_when_its_time_is_over() {
     let started = Instant::now();
     let error = f.sending.export(batch(1.0)).await.unwrap_err();
     assert_eq!(error.to_string(), "no more retries left: down");
-    assert!(started.elapsed() <= Duration::from_secs(300), "{:?}", started.elapsed());
+    assert!(started.elapsed() <= Duration::from_mins(5), "{:?}", started.elapsed());
     assert!(f.inner.attempts() > 5);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_attempt_without_answer_is_ended_and_repeated() {
-    let slow = Scripted { takes: Duration::from_secs(3600), ..Scripted::default() };
+    let slow = Scripted { takes: Duration::from_hours(1), ..Scripted::default() };
     let f = fixture(slow, |settings| {
         settings.sending_queue.enabled = false;
         settings.retry_on_failure.max_elapsed_time = Duration::from_secs(40);
@@ -168,8 +168,8 @@ async fn a_full_queue_refuses_and_counts() {
     f.sending.export(batch(2.0)).await.unwrap();
     let error = f.sending.export(batch(3.0)).await.unwrap_err();
     assert_eq!(error.to_string(), "sending queue is full");
-    assert_eq!(f.agent.counter("otelcol_exporter_enqueue_failed_metric_points"), 1.0);
-    assert_eq!(f.agent.counter("otelcol_exporter_queue_size"), 2.0);
+    assert_eq!(f.agent.counter("otelcol_exporter_enqueue_failed_metric_points"), 1);
+    assert_eq!(f.agent.counter("otelcol_exporter_queue_size"), 2);
     advance(Duration::from_secs(1)).await;
     until(|| f.inner.delivered().len() == 1).await;
     f.sending.export(batch(4.0)).await.unwrap();
@@ -193,6 +193,19 @@ async fn a_full_queue_makes_wait_where_told_and_keeps_the_order() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn consumers_send_at_the_same_time() {
+    let slow = Scripted { takes: Duration::from_secs(1), ..Scripted::default() };
+    let f = fixture(slow, |settings| settings.sending_queue.num_consumers = 3);
+    f.sending.start().await.unwrap();
+    let started = Instant::now();
+    for value in [1.0, 2.0, 3.0] {
+        f.sending.export(batch(value)).await.unwrap();
+    }
+    until(|| f.inner.delivered().len() == 3).await;
+    assert!(started.elapsed() < Duration::from_secs(2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn shutdown_delivers_what_is_left_without_waiting_for_intervals() {
     let f = fixture(failing([retry(None), Ok(()), retry(None)]), |_| {});
     f.sending.start().await.unwrap();
@@ -205,13 +218,13 @@ async fn shutdown_delivers_what_is_left_without_waiting_for_intervals() {
     assert!(started.elapsed() < Duration::from_secs(1));
     // The second batch failed in its one attempt; the others were delivered, in order.
     assert_eq!(f.inner.delivered(), [1.0, 3.0]);
-    assert_eq!(f.agent.counter("otelcol_exporter_send_failed_metric_points"), 1.0);
+    assert_eq!(f.agent.counter("otelcol_exporter_send_failed_metric_points"), 1);
     assert!(f.sending.export(batch(4.0)).await.unwrap_err().to_string().contains("shutting down"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_callers_deadline_ends_a_shutdown_that_cannot_deliver() {
-    let stuck = Scripted { takes: Duration::from_secs(3600), ..Scripted::default() };
+    let stuck = Scripted { takes: Duration::from_hours(1), ..Scripted::default() };
     let f = fixture(stuck, |settings| settings.timeout = Duration::ZERO);
     f.sending.start().await.unwrap();
     f.sending.export(batch(1.0)).await.unwrap();

@@ -113,7 +113,9 @@ macro_rules! factory {
 }
 
 const COMPONENTS: Components = Components {
-    receivers: &[factory!("source", &[Signal::Metrics], |_, context| Ok(Box::new(Source(journal(&context)))))],
+    receivers: &[factory!("source", &[Signal::Metrics], |_, context| Ok(Box::new(Source(journal(
+        &context
+    )))))],
     processors: &[factory!("pass", &[Signal::Metrics], |_, _| Ok(Box::new(Pass)))],
     exporters: &[factory!("sink", &[Signal::Metrics], |_, context| Ok(Box::new(Sink {
         name: context.id.to_string(),
@@ -164,7 +166,10 @@ async fn run(yaml: &str) -> Vec<String> {
 async fn receivers_start_last_and_end_first_and_nothing_accepted_is_lost() {
     let lines = run(GOOD).await;
     assert_eq!(lines[..2], ["extension started", "sink/a started"]);
-    assert_eq!(lines[lines.len() - 3..], ["last batch accepted: true", "sink/a shut down", "extension shut down"]);
+    assert_eq!(
+        lines[lines.len() - 3..],
+        ["last batch accepted: true", "sink/a shut down", "extension shut down"]
+    );
     assert_eq!(lines.iter().filter(|line| *line == "sink/a got a batch").count(), 4);
 }
 

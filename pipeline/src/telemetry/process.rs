@@ -18,7 +18,8 @@ pub(super) fn observe(meter: &Meter) {
         .f64_observable_counter("otelcol_process_cpu_seconds")
         .with_description("CPU time of the agent's process")
         .with_callback(|observer| {
-            if let Some(seconds) = fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(cpu_seconds) {
+            if let Some(seconds) = fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(cpu_seconds)
+            {
                 observer.observe(seconds, &[]);
             }
         })

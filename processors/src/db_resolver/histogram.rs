@@ -8,7 +8,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
 
 /// The content of an exponential histogram with positive values.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Histogram {
+pub(super) struct Histogram {
     scale: i32,
     count: u64,
     sum: f64,
@@ -18,9 +18,12 @@ pub struct Histogram {
 
 impl Histogram {
     /// Reads a point.
-    pub fn of(point: &ExponentialHistogramDataPoint) -> Self {
+    pub(super) fn of(point: &ExponentialHistogramDataPoint) -> Self {
         let buckets = point.positive.as_ref().map_or_else(BTreeMap::new, |positive| {
-            (positive.offset..).zip(positive.bucket_counts.iter().copied()).filter(|(_, count)| *count > 0).collect()
+            (positive.offset..)
+                .zip(positive.bucket_counts.iter().copied())
+                .filter(|(_, count)| *count > 0)
+                .collect()
         });
         Self {
             scale: point.scale,
@@ -32,8 +35,9 @@ impl Histogram {
     }
 
     /// What this cumulative histogram grew by since `before`; all of it when it started anew.
-    pub fn since(&self, before: Option<&Self>) -> Self {
-        let Some(before) = before.filter(|before| before.count <= self.count && before.scale == self.scale) else {
+    pub(super) fn since(&self, before: Option<&Self>) -> Self {
+        let Some(before) = before.filter(|before| before.count <= self.count && before.scale == self.scale)
+        else {
             return self.clone();
         };
         Self {
@@ -52,7 +56,7 @@ impl Histogram {
     }
 
     /// Adds another, at the coarser scale of the two.
-    pub fn add(&mut self, mut other: Self) {
+    pub(super) fn add(&mut self, mut other: Self) {
         if self.count == 0 {
             self.scale = other.scale;
         }
@@ -79,12 +83,12 @@ impl Histogram {
     }
 
     /// Whether it counts anything.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.count == 0
     }
 
     /// A point with this content; attributes and times are the caller's.
-    pub fn point(&self) -> ExponentialHistogramDataPoint {
+    pub(super) fn point(&self) -> ExponentialHistogramDataPoint {
         let offset = self.buckets.keys().next().copied().unwrap_or(0);
         let last = self.buckets.keys().next_back().copied().unwrap_or(-1);
         let bucket_counts =

@@ -4,8 +4,8 @@
 use blameio_databases::{Object, Resolution};
 use blameio_pipeline::{
     attribute::{
-        DATNAME, DB_INDEX, DB_NAMESPACE, DB_TABLE, FILE_DEVICE, FILE_GENERATION, FILE_INODE, FILE_KIND, FILE_PATH,
-        INDEXRELNAME, IO_OPERATION, RELNAME, SCHEMANAME, THREAD_ID, THREAD_ROLE, THREAD_STATE,
+        DATNAME, DB_INDEX, DB_NAMESPACE, DB_TABLE, FILE_DEVICE, FILE_GENERATION, FILE_INODE, FILE_KIND,
+        FILE_PATH, INDEXRELNAME, IO_OPERATION, RELNAME, SCHEMANAME, THREAD_ID, THREAD_ROLE, THREAD_STATE,
     },
     metrics::{attribute, integer_attribute, key_value},
 };
@@ -13,7 +13,7 @@ use opentelemetry_proto::tonic::common::v1::KeyValue;
 
 /// Identity of a raw series: file, thread or role, operation or state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct RawKey {
+pub(super) struct RawKey {
     device: String,
     inode: i64,
     generation: i64,
@@ -25,7 +25,7 @@ pub struct RawKey {
 
 impl RawKey {
     /// Reads the attributes of a raw point.
-    pub fn of(attributes: &[KeyValue]) -> Self {
+    pub(super) fn of(attributes: &[KeyValue]) -> Self {
         let text = |key| attribute(attributes, key).unwrap_or_default().to_owned();
         Self {
             device: text(FILE_DEVICE),
@@ -41,7 +41,7 @@ impl RawKey {
 
 /// What a file is, in words.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Resolved {
+pub(super) struct Resolved {
     database: String,
     schema: String,
     namespace: String,
@@ -54,7 +54,7 @@ pub struct Resolved {
 
 impl Resolved {
     /// In words what the catalog said; `None` while it still looks.
-    pub fn of(resolution: &Resolution, path: &str) -> Option<Self> {
+    pub(super) fn of(resolution: &Resolution, path: &str) -> Option<Self> {
         match resolution {
             Resolution::Object(object) => Some(Self::object(object)),
             Resolution::Kind(kind) => Some(Self { kind: kind.as_str(), ..Self::default() }),
@@ -76,12 +76,12 @@ impl Resolved {
     }
 
     /// A file of which only the name is known.
-    pub fn unresolved(path: &str) -> Self {
+    pub(super) fn unresolved(path: &str) -> Self {
         Self { table: "(unresolved)".to_owned(), path: path.to_owned(), ..Self::default() }
     }
 
     /// What does not fit under the limit of series.
-    pub fn other() -> Self {
+    pub(super) fn other() -> Self {
         Self { table: "(other)".to_owned(), ..Self::default() }
     }
 
@@ -107,7 +107,7 @@ impl Resolved {
 
 /// Identity of a series that leaves the resolver.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SeriesKey {
+pub(super) struct SeriesKey {
     resolved: Resolved,
     thread: Option<i64>,
     role: String,
@@ -117,7 +117,7 @@ pub struct SeriesKey {
 
 impl SeriesKey {
     /// The series that a raw point adds to. Only thread time keeps its thread: attribution needs it.
-    pub fn of(raw: &RawKey, resolved: Resolved, keep_thread: bool) -> Self {
+    pub(super) fn of(raw: &RawKey, resolved: Resolved, keep_thread: bool) -> Self {
         Self {
             resolved,
             thread: raw.thread.filter(|_| keep_thread),
@@ -128,12 +128,12 @@ impl SeriesKey {
     }
 
     /// The same work of an object that does not fit under the limit.
-    pub fn into_other(self) -> Self {
+    pub(super) fn into_other(self) -> Self {
         Self { resolved: Resolved::other(), ..self }
     }
 
     /// The attributes of its points.
-    pub fn attributes(&self, join_labels: bool) -> Vec<KeyValue> {
+    pub(super) fn attributes(&self, join_labels: bool) -> Vec<KeyValue> {
         let mut attributes = Vec::with_capacity(8);
         self.resolved.attributes(join_labels, &mut attributes);
         if let Some(thread) = self.thread {

@@ -20,7 +20,7 @@ use super::{
 };
 
 /// Metrics that are resolved.
-pub const RESOLVED: [Definition; 6] = [
+pub(super) const RESOLVED: [Definition; 6] = [
     signal::FILE_IO,
     signal::FILE_OPERATIONS,
     signal::FILE_ERRORS,
@@ -47,7 +47,7 @@ struct Output<T> {
 
 /// State of one server.
 #[derive(Debug, Default)]
-pub struct Series {
+pub(super) struct Series {
     raw: HashMap<(usize, RawKey), f64>,
     raw_histograms: HashMap<RawKey, Histogram>,
     sums: BTreeMap<(usize, SeriesKey), Output<f64>>,
@@ -56,7 +56,13 @@ pub struct Series {
 
 impl Series {
     /// Takes a raw point of the metric at position `metric` of [`RESOLVED`].
-    pub fn number(&mut self, metric: usize, point: &NumberDataPoint, catalog: &CatalogReader, limit: usize) {
+    pub(super) fn number(
+        &mut self,
+        metric: usize,
+        point: &NumberDataPoint,
+        catalog: &CatalogReader,
+        limit: usize,
+    ) {
         let key = (metric, RawKey::of(&point.attributes));
         let Some(value) = number(point).filter(|_| !is_ended(point.flags)) else {
             self.raw.remove(&key);
@@ -77,7 +83,12 @@ impl Series {
     }
 
     /// Takes a raw histogram point.
-    pub fn histogram(&mut self, point: &ExponentialHistogramDataPoint, catalog: &CatalogReader, limit: usize) {
+    pub(super) fn histogram(
+        &mut self,
+        point: &ExponentialHistogramDataPoint,
+        catalog: &CatalogReader,
+        limit: usize,
+    ) {
         let key = RawKey::of(&point.attributes);
         if is_ended(point.flags) {
             self.raw_histograms.remove(&key);
@@ -90,8 +101,10 @@ impl Series {
         self.raw_histograms.insert(key, value);
         let fits = self.len() < limit || self.histograms.contains_key(&series);
         let series = if fits { series } else { series.into_other() };
-        let output =
-            self.histograms.entry(series).or_insert_with(|| Output::new(Histogram::default(), point.time_unix_nano));
+        let output = self
+            .histograms
+            .entry(series)
+            .or_insert_with(|| Output::new(Histogram::default(), point.time_unix_nano));
         output.touch(point.time_unix_nano, !growth.is_empty());
         output.value.add(growth);
     }
@@ -102,7 +115,13 @@ impl Series {
 
     /// Issues what was touched since the last call and ends what has long been idle. `at` is the newest time heard of;
     /// `address` goes onto every point.
-    pub fn issue(&mut self, at: u64, address: &[KeyValue], join_labels: bool, builder: &mut MetricsBuilder) {
+    pub(super) fn issue(
+        &mut self,
+        at: u64,
+        address: &[KeyValue],
+        join_labels: bool,
+        builder: &mut MetricsBuilder,
+    ) {
         let attributes = |key: &SeriesKey| {
             let mut attributes = key.attributes(join_labels);
             attributes.extend_from_slice(address);
@@ -172,7 +191,10 @@ fn resolve(attributes: &[KeyValue], catalog: &CatalogReader) -> Option<Resolved>
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "sums of bytes and operations are whole and far below 2^53")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "sums of bytes and operations are whole and far below 2^53"
+)]
 fn whole(value: f64) -> i64 {
     value as i64
 }

@@ -94,10 +94,15 @@ impl Subject {
 
     /// The attributes of a point about this subject.
     pub fn attributes(&self) -> Vec<KeyValue> {
-        [(DB_NAMESPACE, &self.namespace), (DB_TABLE, &self.table), (DB_INDEX, &self.index), (FILE_KIND, &self.kind)]
-            .into_iter()
-            .filter_map(|(key, value)| Some(key_value(key, value.as_deref()?)))
-            .collect()
+        [
+            (DB_NAMESPACE, &self.namespace),
+            (DB_TABLE, &self.table),
+            (DB_INDEX, &self.index),
+            (FILE_KIND, &self.kind),
+        ]
+        .into_iter()
+        .filter_map(|(key, value)| Some(key_value(key, value.as_deref()?)))
+        .collect()
     }
 }
 

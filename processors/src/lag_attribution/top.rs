@@ -22,7 +22,9 @@ impl Top {
         let mut ranked: Vec<(&Owner, f64)> = owed
             .iter()
             .filter(|(owner, _)| **owner != unknown)
-            .map(|(owner, seconds)| (owner, if self.shown.contains(owner) { seconds * HYSTERESIS } else { *seconds }))
+            .map(|(owner, seconds)| {
+                (owner, if self.shown.contains(owner) { seconds * HYSTERESIS } else { *seconds })
+            })
             .collect();
         ranked.sort_by(|left, right| right.1.total_cmp(&left.1).then_with(|| left.0.cmp(right.0)));
         let mut rows: BTreeMap<Owner, f64> = BTreeMap::new();

@@ -10,8 +10,8 @@ use std::{
 use blameio_pipeline::{
     ServerIdentity, ThreadRole,
     attribute::{
-        FILE_DEVICE, FILE_GENERATION, FILE_INODE, FILE_PATH, IO_OPERATION, LOST_REASON, SERVICE_NAME, THREAD_ID,
-        THREAD_ROLE, THREAD_STATE,
+        FILE_DEVICE, FILE_GENERATION, FILE_INODE, FILE_PATH, IO_OPERATION, LOST_REASON, SERVICE_NAME,
+        THREAD_ID, THREAD_ROLE, THREAD_STATE,
     },
     metrics::{MetricsBuilder, PointTime, key_value, unix_nano},
     signal,
@@ -116,7 +116,14 @@ impl Emitter {
         ExportMetricsServiceRequest { resource_metrics }
     }
 
-    fn io(&mut self, row: &IoRow, everything: bool, time: PointTime, builder: &mut MetricsBuilder, probes: &mut Probes) {
+    fn io(
+        &mut self,
+        row: &IoRow,
+        everything: bool,
+        time: PointTime,
+        builder: &mut MetricsBuilder,
+        probes: &mut Probes,
+    ) {
         let key = (row.file, row.server, row.tid, row.role, row.operation);
         let now = (row.operations, row.time_ns);
         if self.io.insert(key, now) == Some(now) && !everything {
@@ -194,18 +201,18 @@ impl Emitter {
 
     /// Series whose rows were swept are ended, so that nobody waits for them, and forgotten.
     fn end_missing(&mut self, snapshot: &Snapshot, time: PointTime, builders: &mut [Option<MetricsBuilder>]) {
-        let io: HashSet<IoKey> = snapshot
-            .io
-            .iter()
-            .map(|row| (row.file, row.server, row.tid, row.role, row.operation))
-            .collect();
+        let io: HashSet<IoKey> =
+            snapshot.io.iter().map(|row| (row.file, row.server, row.tid, row.role, row.operation)).collect();
         for key in missing(&mut self.io, &io) {
             let Some(builder) = builder(builders, key.1) else { continue };
             let mut attributes = io_attributes(&key);
             attributes.extend(key.0.iter().flat_map(identity_attributes));
-            for metric in
-                [&signal::FILE_OPERATIONS, &signal::FILE_OPERATION_TIME, &signal::FILE_IO, &signal::FILE_ERRORS]
-            {
+            for metric in [
+                &signal::FILE_OPERATIONS,
+                &signal::FILE_OPERATION_TIME,
+                &signal::FILE_IO,
+                &signal::FILE_ERRORS,
+            ] {
                 builder.ended(metric, attributes.clone(), time);
             }
         }
@@ -306,8 +313,7 @@ fn histogram(row: &DurationRow, attributes: Vec<KeyValue>, time: PointTime) -> E
 
 /// What was lost is the agent's, not a server's: the maps are shared.
 fn lost(snapshot: &Snapshot, time: PointTime) -> Option<MetricsBuilder> {
-    let resource =
-        Resource { attributes: vec![key_value(SERVICE_NAME, "blameio")], ..Resource::default() };
+    let resource = Resource { attributes: vec![key_value(SERVICE_NAME, "blameio")], ..Resource::default() };
     let mut builder = MetricsBuilder::new(resource, SCOPE);
     for (reason, count) in &snapshot.lost {
         builder.point(&signal::FILE_LOST, integer(*count), vec![key_value(LOST_REASON, *reason)], time);
@@ -326,8 +332,7 @@ fn seconds(nanoseconds: u64) -> f64 {
 /// The wall clock's time of a moment of the monotonic clock.
 fn wall_clock(monotonic_ns: u64) -> u64 {
     let now = unix_nano(SystemTime::now());
-    let monotonic = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(monotonic_ns, |time| {
-        u64::try_from(Duration::from(time).as_nanos()).unwrap_or(u64::MAX)
-    });
+    let monotonic = clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .map_or(monotonic_ns, |time| u64::try_from(Duration::from(time).as_nanos()).unwrap_or(u64::MAX));
     now.saturating_sub(monotonic.saturating_sub(monotonic_ns))
 }

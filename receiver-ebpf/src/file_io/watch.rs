@@ -22,13 +22,7 @@ pub(super) struct Watch {
 impl Watch {
     pub(super) fn new(servers: Vec<WatchedServer>) -> Self {
         let views = servers.iter().map(WatchedServer::view).collect();
-        Self {
-            servers,
-            views,
-            processes: HashMap::new(),
-            critical: HashMap::new(),
-            refused: HashSet::new(),
-        }
+        Self { servers, views, processes: HashMap::new(), critical: HashMap::new(), refused: HashSet::new() }
     }
 
     /// Waits until a server's view changes.

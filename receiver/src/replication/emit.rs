@@ -20,7 +20,7 @@ const SCOPE: &str = "blameio/replication";
 
 /// State of replication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
+pub(super) enum Status {
     /// A stream is open.
     Streaming,
     /// Log comes from an archive, or not at all.
@@ -51,7 +51,7 @@ impl Status {
     }
 
     /// The one state that says most about what was seen.
-    pub fn of(sample: Option<&ReplicaSample>, info: &ReplicaInfo) -> Self {
+    pub(super) fn of(sample: Option<&ReplicaSample>, info: &ReplicaInfo) -> Self {
         match sample {
             None => Self::Down,
             Some(sample) if !sample.in_recovery => Self::Promoted,
@@ -64,27 +64,27 @@ impl Status {
 }
 
 /// What one collection found.
-pub struct Report<'a> {
+pub(super) struct Report<'a> {
     /// Whose it is.
-    pub identity: &'a ServerIdentity,
+    pub(super) identity: &'a ServerIdentity,
     /// When it was measured.
-    pub at: SystemTime,
+    pub(super) at: SystemTime,
     /// Since when the cumulative sums count.
-    pub start: SystemTime,
+    pub(super) start: SystemTime,
     /// The lag; `None` on a server that is no replica, and before anything is known.
-    pub lag: Option<Lag>,
+    pub(super) lag: Option<Lag>,
     /// The last look, if the server answered.
-    pub sample: Option<&'a ReplicaSample>,
+    pub(super) sample: Option<&'a ReplicaSample>,
     /// What changes rarely.
-    pub info: &'a ReplicaInfo,
+    pub(super) info: &'a ReplicaInfo,
     /// Time waited.
-    pub waits: &'a Waits,
+    pub(super) waits: &'a Waits,
     /// The state.
-    pub status: Status,
+    pub(super) status: Status,
 }
 
 /// The points of a report.
-pub fn report(report: &Report<'_>) -> ResourceMetrics {
+pub(super) fn report(report: &Report<'_>) -> ResourceMetrics {
     let Report { identity, at, start, lag, sample, info, waits, status } = report;
     let base = vec![
         key_value(SERVER_ADDRESS, identity.address.as_str()),
@@ -102,12 +102,7 @@ pub fn report(report: &Report<'_>) -> ResourceMetrics {
         let apply = (lag.apply() - intended).max(0.0);
         let total = lag.transport.unwrap_or(0.0) + apply;
         builder.point(&signal::REPLICATION_LAG, total, base.clone(), now);
-        builder.point(
-            &signal::REPLICATION_STAGE_LAG,
-            apply,
-            with(vec![key_value(LAG_STAGE, "apply")]),
-            now,
-        );
+        builder.point(&signal::REPLICATION_STAGE_LAG, apply, with(vec![key_value(LAG_STAGE, "apply")]), now);
         if let Some(transport) = lag.transport {
             builder.point(
                 &signal::REPLICATION_STAGE_LAG,

@@ -7,7 +7,7 @@ use super::timeline::{Passed, Timeline};
 
 /// What a lag was measured with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Source {
+pub(super) enum Source {
     /// The primary's flushed position over time.
     Primary,
     /// The position received by this replica over time: blind to a link that stalls.
@@ -18,7 +18,7 @@ pub enum Source {
 
 impl Source {
     /// Value of `blameio.lag.source`.
-    pub const fn as_str(self) -> &'static str {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Primary => "primary",
             Self::Local => "local",
@@ -29,33 +29,33 @@ impl Source {
 
 /// Positions of a replica at one moment.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Positions {
+pub(super) struct Positions {
     /// When, in seconds on the clock of the timelines.
-    pub at: f64,
+    pub(super) at: f64,
     /// Received and flushed.
-    pub received: Option<u64>,
+    pub(super) received: Option<u64>,
     /// Applied.
-    pub replayed: Option<u64>,
+    pub(super) replayed: Option<u64>,
     /// Age of the last commit that was applied, as the engine says.
-    pub commit_age: Option<Duration>,
+    pub(super) commit_age: Option<Duration>,
 }
 
 /// A lag, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Lag {
+pub(super) struct Lag {
     /// All of it.
-    pub total: f64,
+    pub(super) total: f64,
     /// The part that has not arrived; `None` where nothing can tell, never 0 for want of knowledge.
-    pub transport: Option<f64>,
+    pub(super) transport: Option<f64>,
     /// What it was measured with.
-    pub source: Source,
+    pub(super) source: Source,
     /// Held from before, because nothing can be measured now.
-    pub stale: bool,
+    pub(super) stale: bool,
 }
 
 impl Lag {
     /// The part that has arrived and is not applied: the stages always add up.
-    pub fn apply(&self) -> f64 {
+    pub(super) fn apply(&self) -> f64 {
         self.total - self.transport.unwrap_or(0.0)
     }
 }
@@ -65,7 +65,7 @@ const PRIMARY_SILENCE: f64 = 2.0;
 
 /// Measures one channel.
 #[derive(Debug, Default)]
-pub struct LagMeter {
+pub(super) struct LagMeter {
     primary: Timeline,
     primary_seen: Option<f64>,
     local: Timeline,
@@ -74,13 +74,13 @@ pub struct LagMeter {
 
 impl LagMeter {
     /// A look at the primary.
-    pub fn primary(&mut self, at: f64, flushed: u64) {
+    pub(super) fn primary(&mut self, at: f64, flushed: u64) {
         self.primary.record(at, flushed);
         self.primary_seen = Some(at);
     }
 
     /// A look at the replica.
-    pub fn replica(&mut self, positions: &Positions) {
+    pub(super) fn replica(&mut self, positions: &Positions) {
         if let Some(received) = positions.received {
             self.local.record(positions.at, received);
         }
@@ -88,7 +88,7 @@ impl LagMeter {
 
     /// The lag at a moment. With nothing to measure it by, the last value is held and said to be stale; `None` when
     /// there never was one.
-    pub fn measure(&mut self, positions: Option<&Positions>) -> Option<Lag> {
+    pub(super) fn measure(&mut self, positions: Option<&Positions>) -> Option<Lag> {
         let measured = positions.and_then(|positions| {
             self.by_primary(positions).or_else(|| {
                 // A primary that was there and is silent is not replaced by a blinder source.
@@ -110,10 +110,11 @@ impl LagMeter {
             Passed::NotYet if positions.at - seen <= PRIMARY_SILENCE => 0.0,
             Passed::NotYet => return None,
         };
-        let transport = positions.received.map(|received| match self.primary.passed(received.max(replayed)) {
-            Passed::At(at) | Passed::Before(at) => (positions.at - at).clamp(0.0, total),
-            Passed::NotYet => 0.0,
-        });
+        let transport =
+            positions.received.map(|received| match self.primary.passed(received.max(replayed)) {
+                Passed::At(at) | Passed::Before(at) => (positions.at - at).clamp(0.0, total),
+                Passed::NotYet => 0.0,
+            });
         Some(Lag { total, transport, source: Source::Primary, stale: false })
     }
 

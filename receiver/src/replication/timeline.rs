@@ -15,7 +15,7 @@ struct Point {
 
 /// When the log passed a position.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Passed {
+pub(super) enum Passed {
     /// It has not.
     NotYet,
     /// At this time, in seconds.
@@ -26,14 +26,14 @@ pub enum Passed {
 
 /// When a log reached its positions.
 #[derive(Clone, Debug, Default)]
-pub struct Timeline {
+pub(super) struct Timeline {
     points: VecDeque<Point>,
 }
 
 impl Timeline {
     /// Takes a look at the position at a time, in seconds on any clock that does not jump. A position that goes back
     /// is another history: the ring starts anew.
-    pub fn record(&mut self, at: f64, position: u64) {
+    pub(super) fn record(&mut self, at: f64, position: u64) {
         if self.points.back().is_some_and(|last| position < last.position) {
             self.points.clear();
         }
@@ -61,19 +61,19 @@ impl Timeline {
     }
 
     /// When the log went beyond `position`: the time at which the oldest change after it became known.
-    pub fn passed(&self, position: u64) -> Passed {
+    pub(super) fn passed(&self, position: u64) -> Passed {
         let beyond = self.points.partition_point(|point| point.position <= position);
         let Some(next) = self.points.get(beyond) else { return Passed::NotYet };
         let Some(before) = beyond.checked_sub(1).and_then(|index| self.points.get(index)) else {
             return Passed::Before(next.at);
         };
-        let share = (position - before.position) as f64 / (next.position - before.position) as f64;
+        // From exactly here the log may have moved on at any moment between the looks; beyond, it is taken to flow.
+        let share = if position == before.position {
+            0.5
+        } else {
+            (position - before.position) as f64 / (next.position - before.position) as f64
+        };
         Passed::At(before.at + share * (next.at - before.at))
-    }
-
-    /// The newest position.
-    pub fn newest(&self) -> Option<u64> {
-        self.points.back().map(|point| point.position)
     }
 }
 
@@ -108,7 +108,6 @@ mod tests {
         let mut timeline = Timeline::default();
         timeline.record(1.0, 100);
         timeline.record(2.0, 40);
-        assert_eq!(timeline.newest(), Some(40));
         assert_eq!(timeline.passed(90), Passed::NotYet);
     }
 

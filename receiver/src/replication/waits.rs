@@ -21,7 +21,7 @@ const MOST_ROWS: usize = 256;
 
 /// What was waited for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct WaitKey {
+pub(super) struct WaitKey {
     kind: &'static str,
     object: Option<Arc<Object>>,
     holder: Option<u32>,
@@ -39,7 +39,7 @@ impl WaitKey {
     }
 
     /// The attributes of its points, without the channel's.
-    pub fn attributes(&self) -> Vec<KeyValue> {
+    pub(super) fn attributes(&self) -> Vec<KeyValue> {
         let mut attributes = vec![key_value(WAIT_KIND, self.kind)];
         if let Some(object) = &self.object {
             attributes.push(key_value(DB_NAMESPACE, object.namespace.as_str()));
@@ -58,14 +58,14 @@ impl WaitKey {
 
 /// Cumulative time waited.
 #[derive(Debug, Default)]
-pub struct Waits {
+pub(super) struct Waits {
     rows: HashMap<WaitKey, Duration>,
     last: Option<Instant>,
 }
 
 impl Waits {
     /// Takes a sample.
-    pub fn sample(&mut self, now: Instant, wait: Option<&ApplyWait>) {
+    pub(super) fn sample(&mut self, now: Instant, wait: Option<&ApplyWait>) {
         let since = self.last.map_or(Duration::ZERO, |last| now.saturating_duration_since(last)).min(LONGEST);
         self.last = Some(now);
         let Some(mut key) = wait.and_then(WaitKey::of) else { return };
@@ -76,7 +76,7 @@ impl Waits {
     }
 
     /// The rows.
-    pub fn rows(&self) -> impl Iterator<Item = (&WaitKey, Duration)> {
+    pub(super) fn rows(&self) -> impl Iterator<Item = (&WaitKey, Duration)> {
         self.rows.iter().map(|(key, waited)| (key, *waited))
     }
 }

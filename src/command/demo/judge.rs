@@ -39,7 +39,10 @@ pub(super) fn judge(evidence: &Evidence, culprit: Option<&Culprit>) -> bool {
     ));
     let mut right = check(
         verdict.ticks > 0 && verdict.worst_sum_error <= SUM_ERROR,
-        &format!("blame sums to the lag on every tick (worst difference {:.3} %)", verdict.worst_sum_error * 100.0),
+        &format!(
+            "blame sums to the lag on every tick (worst difference {:.3} %)",
+            verdict.worst_sum_error * 100.0
+        ),
     );
     if let Some(culprit) = culprit {
         right &= check(verdict.incident_ticks > 0, "the injection made the replica lag");
@@ -66,7 +69,12 @@ pub(super) fn judge(evidence: &Evidence, culprit: Option<&Culprit>) -> bool {
             &format!("injected: nothing; {} named with a second or more", count(verdict.strangers.len())),
         );
         for row in &verdict.strangers {
-            say(format!("      {} {} {}", row.cause, or_none(row.table.as_ref()), or_none(row.index.as_ref())));
+            say(format!(
+                "      {} {} {}",
+                row.cause,
+                or_none(row.table.as_ref()),
+                or_none(row.index.as_ref())
+            ));
         }
     }
     say(if right { "right" } else { "WRONG" });

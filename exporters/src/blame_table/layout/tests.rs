@@ -23,7 +23,7 @@ fn view() -> View {
         lag: 12.4,
         status: Some("streaming".to_owned()),
         source: Some("primary".to_owned()),
-        wait: Some(("lock".to_owned(), 1.0)),
+        wait: Some("lock".to_owned()),
         rows: vec![
             row(7.44, "replay", "orders", "orders_customer_id_created_at_idx", "index"),
             row(3.1, "replay", "orders", "", "heap"),

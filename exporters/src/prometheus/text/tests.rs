@@ -206,8 +206,10 @@ fn numbers_are_short_and_exact() {
     }
 }
 
+type Pairs = Vec<(String, String)>;
+
 /// Reads `name{label="value",…} number`.
-fn parsed(line: &str) -> Option<(String, Vec<(String, String)>, f64)> {
+fn parsed(line: &str) -> Option<(String, Pairs, f64)> {
     let (name, mut rest) = line.split_once('{')?;
     let mut labels = Vec::new();
     loop {
@@ -246,7 +248,7 @@ proptest! {
             let (name, labels, read) = parsed(samples[0]).expect(samples[0]);
             prop_assert_eq!(name, "m");
             prop_assert_eq!(labels, vec![("l".to_owned(), text.clone())]);
-            prop_assert!(read == value || read.is_nan() && value.is_nan());
+            prop_assert!(read.to_bits() == value.to_bits() || read.is_nan() && value.is_nan());
         }
     }
 }

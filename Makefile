@@ -1,0 +1,33 @@
+# make demo and make test are all that a newcomer needs; make check is what a contributor runs first.
+.PHONY: demo test check build bpf docs clean
+
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+# A real primary and replica, a slow disk, a lag with a known cause, and the blame.
+demo:
+	scripts/setup demo
+	cargo build --release --locked
+	$(SUDO) target/release/blameio demo $(ARGS)
+
+# Everything: unit tests, real kernels, real servers. Does its own set-up.
+test:
+	scripts/setup test
+	scripts/test
+
+# Quick: format, lints, licences, docs, structure.
+check:
+	scripts/check
+
+build:
+	cargo build --release --locked
+
+# Compile the eBPF object anew, after a change in receiver-ebpf/bpf.
+bpf:
+	receiver-ebpf/bpf/build.sh
+
+# Write docs/metrics.md and docs/configuration.md anew, after a change of a metric or a setting.
+docs:
+	BLAMEIO_UPDATE_DOCS=1 cargo test -p blameio-integration-tests --test reference
+
+clean:
+	cargo clean

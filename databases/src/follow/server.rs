@@ -1,0 +1,229 @@
+//! Follows a server on this host by its data directory, through restarts, and publishes who it is and what its
+//! processes do. Of a server elsewhere it publishes the identity alone.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use blameio_config::ComponentId;
+use blameio_pipeline::{ServerIdentity, ServerPublisher, ServerView, ThreadRole, WatchedProcess};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::Said;
+use crate::{
+    discover::{DiscoveredServer, discover_in_background},
+    engine::Engine,
+    identity::{self, Place},
+    procfs,
+};
+
+/// How often the processes are looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// How often the server is asked for roles that titles do not tell.
+const ROLES: Duration = Duration::from_secs(10);
+/// How often a remote server is asked whether it was restarted.
+const REMOTE: Duration = Duration::from_mins(1);
+
+struct Process {
+    /// Process id as the server counts.
+    own: u32,
+    role: Option<ThreadRole>,
+}
+
+struct Local {
+    server: Arc<DiscoveredServer>,
+    /// Start of the main process in clock ticks.
+    started: u64,
+    processes: HashMap<u32, Process>,
+}
+
+struct Follower {
+    id: ComponentId,
+    engine: Arc<dyn Engine>,
+    local: Option<Local>,
+    identity: Option<Arc<ServerIdentity>>,
+    remote: bool,
+    /// What tells one incarnation from the next: main process, start time, data directory.
+    mark: Option<(u32, i64, Place)>,
+    incarnation: u64,
+    asked_roles: Option<Instant>,
+    asked_remote: Option<Instant>,
+    said: Said,
+}
+
+/// Follows one server until `end`.
+pub(crate) async fn server(
+    id: ComponentId,
+    engine: Arc<dyn Engine>,
+    primary: Option<Arc<dyn Engine>>,
+    publisher: Arc<ServerPublisher>,
+    end: CancellationToken,
+) {
+    let mut follower = Follower {
+        id,
+        engine,
+        local: None,
+        identity: None,
+        remote: false,
+        mark: None,
+        incarnation: 0,
+        asked_roles: None,
+        asked_remote: None,
+        said: Said::default(),
+    };
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = end.cancelled() => break,
+            _ = ticks.tick() => {}
+        }
+        tokio::select! {
+            () = end.cancelled() => break,
+            () = follower.tick() => publisher.publish(follower.view()),
+        }
+        follower.engine.close(true).await;
+        if let Some(primary) = &primary {
+            primary.close(true).await;
+        }
+    }
+}
+
+impl Follower {
+    async fn tick(&mut self) {
+        if self.local.as_ref().is_some_and(|local| !is_alive(local)) {
+            tracing::info!(server = %self.id, "the server has stopped; it is waited for");
+            self.local = None;
+        }
+        if self.local.is_none() && !self.remote {
+            self.find().await;
+        }
+        if self.remote {
+            self.follow_remote().await;
+        }
+        if self.local.is_some() {
+            self.follow_processes().await;
+        }
+    }
+
+    async fn find(&mut self) {
+        let found = discover_in_background().await;
+        if let Some(server) = self.engine.locate(&found).await {
+            self.found(server);
+        } else if let Ok(identifier) = self.engine.system_identifier().await {
+            // It may have been started between the two questions; who answers now can be seen now.
+            let found = discover_in_background().await;
+            match self.engine.locate(&found).await {
+                Some(server) => self.found(server),
+                None => {
+                    self.remote = true;
+                    self.identify(Some(identifier), &Place::Remote, 0);
+                    tracing::info!(server = %self.id, "the server is not on this host: no processes, SQL only");
+                }
+            }
+        }
+    }
+
+    fn found(&mut self, server: Arc<DiscoveredServer>) {
+        let Some(stat) = procfs::stat(server.pid) else { return };
+        let (device, inode) = server.data_directory_id;
+        let place = Place::Local(device, inode);
+        self.identify(server.system_identifier, &place, server.port);
+        self.mark_incarnation(server.pid, server.started, place);
+        tracing::info!(server = %self.id, pid = server.pid, "found on this host");
+        self.asked_roles = None;
+        self.local = Some(Local { server, started: stat.started, processes: HashMap::new() });
+    }
+
+    fn identify(&mut self, system_identifier: Option<u64>, place: &Place, port: u16) {
+        let mut address = self.engine.address();
+        if address.1 == 0 {
+            address.1 = port;
+        }
+        let name = if self.id.name().is_empty() { self.id.kind() } else { self.id.name() };
+        let identity = identity::identity(name, self.engine.system(), system_identifier, place, address);
+        self.identity = Some(Arc::new(identity));
+    }
+
+    fn mark_incarnation(&mut self, pid: u32, started: i64, place: Place) {
+        let mark = Some((pid, started, place));
+        if self.mark.is_some() && self.mark != mark {
+            self.incarnation += 1;
+        }
+        self.mark = mark;
+    }
+
+    async fn follow_remote(&mut self) {
+        if self.asked_remote.is_some_and(|asked| asked.elapsed() < REMOTE) {
+            return;
+        }
+        self.asked_remote = Some(Instant::now());
+        match self.engine.started().await {
+            Ok(started) => {
+                self.mark_incarnation(0, started, Place::Remote);
+                self.said.success(&self.id, "asking for the start time");
+            }
+            Err(error) => self.said.failure(&self.id, "asking for the start time", &error),
+        }
+    }
+
+    async fn follow_processes(&mut self) {
+        let Some(local) = &mut self.local else { return };
+        let main = local.server.pid;
+        let children = tokio::task::spawn_blocking(move || procfs::children(main)).await.unwrap_or_default();
+        local.processes.retain(|pid, _| children.contains(pid));
+        let mut unclear = false;
+        for pid in children {
+            let process = local.processes.entry(pid).or_insert_with(|| Process { own: 0, role: None });
+            if process.own == 0 {
+                process.own = procfs::own_pid(pid).unwrap_or(pid);
+            }
+            if process.role.is_none() {
+                process.role = procfs::title(pid).and_then(|title| self.engine.role_by_title(&title));
+                unclear |= process.role.is_none();
+            }
+        }
+        let due = match self.asked_roles {
+            None => true,
+            Some(asked) => unclear && asked.elapsed() >= ROLES,
+        };
+        if due {
+            self.asked_roles = Some(Instant::now());
+            if let Ok(roles) = self.engine.roles().await {
+                for process in local.processes.values_mut() {
+                    process.role = roles.get(&process.own).copied().or(process.role);
+                }
+            }
+        }
+    }
+
+    fn view(&self) -> ServerView {
+        let mut view = ServerView {
+            identity: self.identity.clone(),
+            incarnation: self.incarnation,
+            ..ServerView::default()
+        };
+        if let Some(local) = &self.local {
+            let main = WatchedProcess { pid: local.server.pid, role: ThreadRole::Other };
+            view.processes = local
+                .processes
+                .iter()
+                .map(|(pid, process)| WatchedProcess { pid: *pid, role: process.role.unwrap_or_default() })
+                .chain([main])
+                .collect();
+            view.processes.sort_unstable_by_key(|process| process.pid);
+            let apply = view.processes.iter().filter(|process| process.role == ThreadRole::Apply);
+            view.critical = apply.map(|process| process.pid).collect();
+        }
+        view
+    }
+}
+
+fn is_alive(local: &Local) -> bool {
+    let directory = procfs::identity(&procfs::working_directory(local.server.pid));
+    procfs::stat(local.server.pid).is_some_and(|stat| stat.started == local.started)
+        && directory == Some(local.server.data_directory_id)
+}

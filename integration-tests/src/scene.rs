@@ -1,0 +1,211 @@
+//! A laboratory with the agent at work on it: what every intervention test begins with.
+
+use std::{sync::Arc, time::Duration};
+
+use blameio::{
+    cli::ConfigArgs,
+    command::{agent::Agent, config, logging},
+    lab::{Culprit, GroundTruth, Lab, LabOptions, Recorder, Storage, Throttle, Tick, Verdict},
+};
+use blameio_config::LogLevel;
+use blameio_pipeline::Exporter;
+use blameio_receiver_ebpf::probe_support;
+
+use crate::replayed::Replayed;
+
+/// No condition of these tests takes longer on a machine that works.
+pub const DEADLINE: Duration = Duration::from_mins(1);
+
+/// Ticks in which the agent learns what is normal.
+const WARM_UP_TICKS: usize = 5;
+
+/// A laboratory, the agent, and what the agent said.
+pub struct Scene {
+    /// The servers.
+    pub lab: Lab,
+    /// What the agent said.
+    pub recorder: Arc<Recorder>,
+    agent: Agent,
+    replayed: Replayed,
+}
+
+/// How a scene differs from the usual one.
+#[derive(Clone, Debug)]
+pub struct SceneOptions {
+    /// The laboratory.
+    pub lab: LabOptions,
+    /// Whether the agent may ask the primary.
+    pub with_primary: bool,
+    /// More of the configuration, merged over the usual one.
+    pub more: String,
+}
+
+impl Default for SceneOptions {
+    fn default() -> Self {
+        let storage =
+            if Throttle::support().is_ok() { LabOptions::default().storage } else { Storage::Plain };
+        Self {
+            lab: LabOptions { storage, ..LabOptions::default() },
+            with_primary: true,
+            more: "{}".to_owned(),
+        }
+    }
+}
+
+/// Whether a test that needs a laboratory can run here; says loudly why not.
+pub fn can_run(test: &str, needs_slow_disk: bool) -> bool {
+    let reason = blameio::lab::Binaries::find(None).err().map(|error| error.to_string()).or_else(|| {
+        let missing = probe_support().into_iter().find(|support| !support.ok)?;
+        Some(format!("probes: {}: {}", missing.name, missing.detail))
+    });
+    let reason = reason.or_else(|| {
+        if needs_slow_disk { Throttle::support().err().map(|error| error.to_string()) } else { None }
+    });
+    match reason {
+        Some(reason) => {
+            eprintln!("SKIPPED {test}: {reason}");
+            false
+        }
+        None => true,
+    }
+}
+
+/// The usual configuration for a replica.
+pub fn configuration(replica: &str, primary: Option<&str>) -> String {
+    let primary = primary.map(|dsn| format!(", primary_dsn: '{dsn}'")).unwrap_or_default();
+    format!(
+        "extensions: {{database/replica: {{dsn: '{replica}'{primary}}}}}\n\
+         receivers: {{file_io: , replication: }}\n\
+         processors: {{db_resolver: , lag_attribution: }}\n\
+         exporters: {{debug: }}\n\
+         service:\n\
+         \x20 extensions: [database/replica]\n\
+         \x20 telemetry: {{metrics: {{level: none}}}}\n\
+         \x20 pipelines: {{metrics: {{receivers: [file_io, replication],\n\
+         \x20   processors: [db_resolver, lag_attribution], exporters: [debug]}}}}\n"
+    )
+}
+
+/// Starts an agent whose words are recorded.
+pub async fn start_agent(configs: &[String], recorder: &Arc<Recorder>) -> Agent {
+    logging::start(LogLevel::Warn);
+    let args = ConfigArgs {
+        configs: configs.iter().map(|config| format!("yaml:{config}")).collect(),
+        set: Vec::new(),
+    };
+    let loaded = config::loaded(&args).expect("the test's configuration is good");
+    let exporter: Arc<dyn Exporter> = Arc::clone(recorder) as Arc<dyn Exporter>;
+    let id = "recorder".parse().expect("an id");
+    Agent::start_with(&loaded.configuration, Some((id, exporter))).await.expect("the agent starts")
+}
+
+impl Scene {
+    /// Builds the laboratory, starts the agent, and waits until it measures.
+    pub async fn build(options: SceneOptions) -> Self {
+        let lab = Lab::build(options.lab).await.expect("a laboratory");
+        let replayed = Replayed::start(&lab.replica().dsn()).await.expect("the replica answers");
+        let recorder = Arc::new(Recorder::default());
+        let primary = lab.primary().dsn();
+        let usual = configuration(&lab.replica().dsn(), options.with_primary.then_some(primary.as_str()));
+        let agent = start_agent(&[usual, options.more], &recorder).await;
+        Self { lab, recorder, agent, replayed }
+    }
+
+    /// Waits until the agent has had time to learn what is normal.
+    pub async fn warm_up(&self) {
+        let mut ticks = 0;
+        let learned = self
+            .recorder
+            .wait_for(DEADLINE, |_| {
+                ticks += 1;
+                ticks >= WARM_UP_TICKS
+            })
+            .await;
+        assert!(learned, "the agent measures nothing: {:?}", self.recorder.ticks());
+    }
+
+    /// Waits until the agent sees so much lag.
+    pub async fn wait_for_lag(&self, seconds: f64) {
+        let lagged = self.recorder.wait_for(DEADLINE, |tick| tick.lag >= seconds).await;
+        assert!(lagged, "the injection made no lag of {seconds} s: {:?}", self.recorder.ticks().last());
+    }
+
+    /// Waits until the agent sees the replica in step.
+    pub async fn wait_in_step(&self) {
+        let in_step = self.recorder.wait_for(DEADLINE, |tick| tick.lag < 0.1).await;
+        assert!(in_step, "the replica does not catch up: {:?}", self.recorder.ticks().last());
+    }
+
+    /// Judges everything since a tick, prints it with the baselines, and holds it against the promises that every
+    /// single-cause intervention has to keep.
+    pub fn judge(&self, name: &str, since: usize, culprit: &Culprit) -> Verdict {
+        let ticks = &self.recorder.ticks()[since..];
+        let verdict = Verdict::of(ticks, Some(culprit));
+        let error = self.lag_error(ticks);
+        println!("{name}: injected {culprit}\n  {verdict:?}\n  lag error against P(flushed): {error:?}");
+        println!("  last tick: {:?}", ticks.last());
+        assert!(verdict.worst_sum_error <= 0.01, "{name}: blame does not sum to the lag: {verdict:?}");
+        assert!(verdict.right_first >= 0.95, "{name}: {culprit} is not first: {verdict:?}\n{ticks:?}");
+        assert!(verdict.unknown <= 0.05, "{name}: too much is unknown: {verdict:?}\n{ticks:?}");
+        assert!(verdict.strangers.is_empty(), "{name}: somebody else is named too: {verdict:?}\n{ticks:?}");
+        assert!(error.mean <= 0.020, "{name}: the lag is not the lag: {error:?}");
+        verdict
+    }
+
+    /// How far the lag is from the truth at its own timestamp, in seconds.
+    pub fn lag_error(&self, ticks: &[Tick]) -> LagError {
+        lag_error(ticks, self.lab.truth(), &self.replayed)
+    }
+
+    /// Prints what simpler tools show in the same run: share of file bytes, and share of `pg_statio` blocks.
+    pub async fn print_baselines(&self) {
+        let bytes = self.recorder.bytes();
+        let mut rows: Vec<_> = bytes.iter().filter(|(_, bytes)| **bytes > 0.0).collect();
+        rows.sort_by(|left, right| right.1.total_cmp(left.1));
+        let sum: f64 = rows.iter().map(|(_, bytes)| **bytes).sum();
+        println!("  baseline, share of file bytes (table, index, role, operation):");
+        for (key, moved) in rows.iter().take(5) {
+            println!("    {key:?} {:.1} %", *moved / sum * 100.0);
+        }
+        let statio = "SELECT COALESCE(sum(heap_blks_read + COALESCE(idx_blks_read, 0)), 0)::bigint \
+                      FROM pg_statio_user_tables";
+        let blocks: i64 = self.lab.replica_client().query_one(statio, &[]).await.expect("pg_statio").get(0);
+        println!(
+            "  baseline, pg_statio blocks read on the replica: {blocks} (replay is never counted there)"
+        );
+    }
+
+    /// Stops the agent, then everything else.
+    pub async fn end(self) {
+        let Self { lab, agent, replayed, .. } = self;
+        agent.shutdown().await;
+        replayed.stop().await;
+        drop(lab);
+    }
+}
+
+/// Distance of the measured lag from the truth, in seconds.
+#[derive(Clone, Copy, Debug)]
+pub struct LagError {
+    /// Ticks compared.
+    pub ticks: usize,
+    /// Mean of the absolute error.
+    pub mean: f64,
+    /// Largest absolute error.
+    pub worst: f64,
+}
+
+fn lag_error(ticks: &[Tick], truth: &GroundTruth, replayed: &Replayed) -> LagError {
+    let errors: Vec<f64> = ticks
+        .iter()
+        .filter_map(|tick| {
+            let position = replayed.at(tick.at)?;
+            Some((truth.lag(position, tick.at).as_secs_f64() - tick.lag).abs())
+        })
+        .collect();
+    LagError {
+        ticks: errors.len(),
+        mean: errors.iter().sum::<f64>() / errors.len().max(1) as f64,
+        worst: errors.iter().copied().fold(0.0, f64::max),
+    }
+}
