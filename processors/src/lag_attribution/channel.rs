@@ -102,7 +102,7 @@ impl Channel {
     pub fn due(&mut self, now: u64, tolerance: u64, patience: u64, noise: f64, top_k: usize) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         while let Some(first) = self.waiting.front() {
-            let matched = self.windows.iter().any(|window| window.until + tolerance >= first.at);
+            let matched = self.threads_at.is_some_and(|threads_at| threads_at + tolerance >= first.at);
             if !matched && now < first.at + patience {
                 break;
             }
