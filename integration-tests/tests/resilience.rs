@@ -1,0 +1,137 @@
+//! What goes away comes back by itself: servers that are down at the start or restarted, a primary that nobody told of.
+
+use std::{io, sync::Arc, time::Duration};
+
+use blameio::lab::{
+    Binaries, Cluster, Culprit, Lab, LabOptions, Recorder, Schema, Settings, StopMode, Storage, Updates,
+};
+use blameio_integration_tests::scene::{DEADLINE, Scene, SceneOptions, can_run, configuration, start_agent};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_is_down_at_the_start_is_measured_when_it_comes() {
+    if !can_run("a_replica_that_is_down_at_the_start_is_measured_when_it_comes", false) {
+        return;
+    }
+    let binaries = Binaries::find(None).expect("checked above");
+    let dir = tempfile::Builder::new().prefix("blameio-test-").tempdir().expect("a directory");
+    // The server's own user must be able to reach it.
+    std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .expect("permissions");
+    let primary =
+        Cluster::primary(&binaries, &dir.path().join("primary"), &Settings::default()).expect("a primary");
+    let mut replica =
+        Cluster::replica_of(&primary, &dir.path().join("replica"), &Settings::default()).expect("a replica");
+    replica.stop(StopMode::Fast);
+    let recorder = Arc::new(Recorder::default());
+    let agent = start_agent(&[configuration(&replica.dsn(), Some(&primary.dsn()))], &recorder).await;
+    assert!(!recorder.wait_for(Duration::from_secs(3), |_| true).await, "nothing can be measured yet");
+    replica.start().expect("the replica starts");
+    assert!(recorder.wait_for(DEADLINE, |tick| tick.lag < 0.1).await, "it is up and is not measured");
+    agent.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_replica_is_watched_again_and_blamed_rightly() {
+    if !can_run("a_restarted_replica_is_watched_again_and_blamed_rightly", true) {
+        return;
+    }
+    let mut scene = Scene::build(SceneOptions::default()).await;
+    scene.warm_up().await;
+    let workload = scene.lab.start_workload(&Updates::orders(), Lab::RATE).await.expect("a workload");
+    scene.lab.restart_replica(StopMode::Fast).await.expect("restarted");
+    scene.wait_in_step().await;
+    scene.warm_up().await;
+    let since = scene.recorder.ticks().len();
+    scene.lab.inject_cold_index().await.expect("an injection");
+    scene.wait_for_lag(6.0).await;
+    let culprit = Culprit {
+        cause: "replay",
+        table: Some("orders".to_owned()),
+        index: Some(Schema::COLD_INDEX.to_owned()),
+    };
+    scene.judge("cold index after a restart", since, &culprit);
+    workload.stop().await.expect("the workload ran");
+    scene.end().await;
+}
+
+fn plain() -> SceneOptions {
+    SceneOptions {
+        lab: LabOptions { storage: Storage::Plain, ..LabOptions::default() },
+        ..SceneOptions::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_primary_a_paused_replay_is_still_measured_and_there_is_no_transport() {
+    if !can_run("without_the_primary_a_paused_replay_is_still_measured_and_there_is_no_transport", false) {
+        return;
+    }
+    let scene = Scene::build(SceneOptions { with_primary: false, ..plain() }).await;
+    scene.warm_up().await;
+    let workload = scene.lab.start_workload(&Updates::customers(), Lab::RATE).await.expect("a workload");
+    scene.warm_up().await;
+    let since = scene.recorder.ticks().len();
+    scene.lab.pause_replay().await.expect("paused");
+    scene.wait_for_lag(6.0).await;
+    scene.judge("paused replay, local timeline", since, &Culprit::of("paused"));
+    assert_eq!(scene.recorder.sources(), ["local"]);
+    let transport = |row: &blameio::lab::Row| row.cause == "transport";
+    assert!(!scene.recorder.ticks().iter().any(|tick| tick.rows.iter().any(transport)));
+    scene.lab.resume_replay().await.expect("resumed");
+    workload.stop().await.expect("the workload ran");
+    scene.end().await;
+}
+
+async fn scrape(port: u16) -> io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
+    let mut page = String::new();
+    stream.read_to_string(&mut page).await?;
+    Ok(page)
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_scrape_page_tells_lag_and_blame_that_add_up() {
+    if !can_run("the_scrape_page_tells_lag_and_blame_that_add_up", false) {
+        return;
+    }
+    let port = free_port();
+    let more = format!(
+        "{{exporters: {{prometheus: {{endpoint: '127.0.0.1:{port}', send_timestamps: true}}}}, \
+         service: {{pipelines: {{metrics: {{exporters: [prometheus]}}}}}}}}"
+    );
+    let scene = Scene::build(SceneOptions { more, ..plain() }).await;
+    scene.warm_up().await;
+    scene.lab.pause_replay().await.expect("paused");
+    let workload = scene.lab.start_workload(&Updates::customers(), Lab::RATE).await.expect("a workload");
+    scene.wait_for_lag(3.0).await;
+    let page = scrape(port).await.expect("the page answers");
+    let samples = |name: &str| -> Vec<(f64, String)> {
+        page.lines()
+            .filter(|line| line.starts_with(name) && line.as_bytes().get(name.len()) == Some(&b'{'))
+            .map(|line| {
+                let mut fields = line.rsplit(' ');
+                let at = fields.next().expect("a timestamp").to_owned();
+                (fields.next().expect("a value").parse().expect("a number"), at)
+            })
+            .collect()
+    };
+    let lag = samples("blameio_replication_lag_seconds");
+    assert_eq!(lag.len(), 1, "one lag a channel:\n{page}");
+    let blame = samples("blameio_lag_blame_seconds");
+    let sum: f64 = blame.iter().map(|(seconds, _)| seconds).sum();
+    assert!((sum - lag[0].0).abs() <= 0.01 * lag[0].0, "{sum} is not {}:\n{page}", lag[0].0);
+    assert!(blame.iter().all(|(_, at)| *at == lag[0].1), "one tick has one timestamp:\n{page}");
+    assert!(page.contains("blameio_blame_cause=\"paused\""), "{page}");
+    assert!(page.contains("blameio_file_operation_duration_seconds_bucket"), "{page}");
+    workload.stop().await.expect("the workload ran");
+    scene.end().await;
+}
