@@ -1,5 +1,7 @@
 //! The program as an operator meets it: exit codes and messages.
 
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::{
     fs,
     io::Read,

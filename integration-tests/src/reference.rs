@@ -1,7 +1,7 @@
 //! The reference pages `docs/metrics.md` and `docs/configuration.md`, made from the code that they describe and from the
 //! hand-written texts in `docs/templates/`. A test compares them with what is committed.
 
-use std::{fmt::Write, iter};
+use std::iter;
 
 use blameio::components::COMPONENTS;
 use blameio_config::{FieldDoc, Signal};
@@ -299,8 +299,7 @@ fn fields_below(text: &mut String, key: &str, below: &[FieldDoc]) {
 
 fn row(table: &mut String, cells: &[&str]) {
     let cells: Vec<_> = cells.iter().map(|cell| one_line(cell).replace('|', "\\|")).collect();
-    // Writing to a String cannot fail.
-    drop(writeln!(table, "| {} |", cells.join(" | ")));
+    table.push_str(&format!("| {} |\n", cells.join(" | ")));
 }
 
 /// With a capital letter, unless it begins with code.

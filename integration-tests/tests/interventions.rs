@@ -66,6 +66,32 @@ async fn a_held_lock_owes_the_lag_with_its_relation_and_holder() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_query_that_still_needs_old_rows_is_a_conflict() {
+    if !can_run("a_query_that_still_needs_old_rows_is_a_conflict", false) {
+        return;
+    }
+    let scene = scene().await;
+    let reader = blameio::lab::sql::connect(&scene.lab.replica().dsn()).await.expect("a session");
+    let backend: i32 = reader.query_one("SELECT pg_backend_pid()", &[]).await.expect("its process id").get(0);
+    let snapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM orders";
+    blameio::lab::sql::execute(&reader, snapshot).await.expect("a snapshot");
+    let since = scene.recorder.ticks().len();
+    let primary = scene.lab.primary_client();
+    // The vacuum removes rows that the reader's snapshot still sees; the updates go on after it.
+    blameio::lab::sql::execute(primary, "DELETE FROM customers WHERE id > 10000").await.expect("deleted");
+    blameio::lab::sql::execute(primary, "VACUUM customers").await.expect("vacuumed");
+    let workload = scene.lab.start_workload(&Updates::customers(), Lab::RATE).await.expect("a workload");
+    scene.wait_for_lag(LAG).await;
+    scene.judge("query conflict", since, &Culprit::of("conflict"));
+    let holders = scene.recorder.holders();
+    assert!(holders.contains(&i64::from(backend)), "{backend} is not among {holders:?}");
+    blameio::lab::sql::execute(&reader, "COMMIT").await.expect("released");
+    scene.wait_in_step().await;
+    workload.stop().await.expect("the workload ran");
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn paused_replay_is_nobodys_table() {
     if !can_run("paused_replay_is_nobodys_table", false) {
         return;

@@ -1,7 +1,7 @@
 //! `WatchedServer`: what the kernel side and the processors need to know of a database server, as a
 //! value that changes and can be subscribed to. How it is found out is the business of `databases`.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use blameio_config::ComponentId;
 use opentelemetry_proto::tonic::resource::v1::Resource;
@@ -65,6 +65,8 @@ pub struct ServerView {
     pub processes: Vec<WatchedProcess>,
     /// Threads that replication waits for.
     pub critical: Vec<u32>,
+    /// Its data directory, as this host sees it; `None` while it is down or not on this host.
+    pub data_directory: Option<PathBuf>,
     /// Grows by one whenever the server was restarted or its data directory was made anew.
     pub incarnation: u64,
 }

@@ -89,12 +89,13 @@ impl LagAttribution {
         Self { window: settings.window, top_k: settings.top_k, servers: BTreeMap::new(), newest: 0 }
     }
 
-    fn take(&mut self, resource_metrics: &mut ResourceMetrics) {
-        let Some(resource) = resource_metrics.resource.clone() else { return };
-        let Some(instance) = reading::instance(&resource).map(str::to_owned) else { return };
+    /// Returns what has to be said at once: the end of channels.
+    fn take(&mut self, resource_metrics: &mut ResourceMetrics) -> Vec<ResourceMetrics> {
+        let Some(resource) = resource_metrics.resource.clone() else { return Vec::new() };
+        let Some(instance) = reading::instance(&resource).map(str::to_owned) else { return Vec::new() };
         let readings = reading::take(resource_metrics);
-        if readings.lags.is_empty() && readings.threads.is_empty() {
-            return;
+        if readings.lags.is_empty() && readings.threads.is_empty() && readings.ended.is_empty() {
+            return Vec::new();
         }
         let server = self.servers.entry(instance).or_insert_with(|| Server {
             resource: Resource::default(),
@@ -112,6 +113,13 @@ impl LagAttribution {
             let channel = server.channels.entry(String::new()).or_default();
             channel.threads(readings.threads_at, &readings.threads);
         }
+        let ended = readings.ended.into_iter();
+        ended
+            .filter_map(|(name, at)| {
+                let channel = server.channels.remove(&name).filter(Channel::was_shown)?;
+                Some(emit_end(&server.resource, &name, &channel, at))
+            })
+            .collect()
     }
 
     fn due(&mut self, now: u64) -> Vec<ResourceMetrics> {
@@ -164,15 +172,31 @@ fn emit(
     builder.finish()
 }
 
+/// Lag and blame of a channel that is no more.
+fn emit_end(resource: &Resource, name: &str, channel: &Channel, at: u64) -> ResourceMetrics {
+    let (address, port) = reading::address(resource);
+    let base = channel_attributes(address, port, name);
+    let time = PointTime { start: 0, at };
+    let mut builder = MetricsBuilder::new(resource.clone(), SCOPE);
+    builder.ended(&signal::REPLICATION_LAG, base.clone(), time);
+    for owner in channel.shown() {
+        let attributes = base.iter().cloned().chain(owner.attributes()).collect();
+        builder.ended(&signal::LAG_BLAME, attributes, time);
+    }
+    builder.finish()
+}
+
 impl Processor for LagAttribution {
     fn process(&mut self, batch: Batch) -> Result<Vec<Batch>, Refusal> {
         let mut request =
             batch.into_metrics().map_err(|error| Refusal { reason: error.to_string(), permanent: true })?;
+        let mut ended = Vec::new();
         for resource in &mut request.resource_metrics {
-            self.take(resource);
+            ended.extend(self.take(resource));
         }
         let newest = self.newest;
         request.resource_metrics.retain(|resource| !resource.scope_metrics.is_empty());
+        request.resource_metrics.extend(ended);
         request.resource_metrics.extend(self.due(newest));
         if request.resource_metrics.is_empty() { Ok(Vec::new()) } else { Ok(vec![Batch::metrics(request)]) }
     }

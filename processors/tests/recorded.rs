@@ -1,5 +1,7 @@
 //! Both processors, driven by batches alone: raw kernel points and lag measurements in, blame out.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 
 use blameio_config::{Decode, Diagnostics, Path, parse};
@@ -96,8 +98,11 @@ fn file(inode: i64, path: &str) -> Vec<KeyValue> {
     ]
 }
 
-/// Cumulative thread time after some seconds: (state, file, seconds).
-fn thread_time(second: u64, rows: &[(&str, Option<(i64, &str)>, f64)]) -> ResourceMetrics {
+/// State, file (inode and path) where the state has one, and cumulative seconds.
+type TimeRow = (&'static str, Option<(i64, &'static str)>, f64);
+
+/// Cumulative thread time after some seconds.
+fn thread_time(second: u64, rows: &[TimeRow]) -> ResourceMetrics {
     let mut builder = MetricsBuilder::new(identity().resource(), "recorded");
     let time = PointTime { start: BEGAN, at: BEGAN + second * SECOND + 3_000_000 };
     for (state, of, seconds) in rows {
@@ -261,4 +266,21 @@ fn a_row_that_leaves_the_top_is_ended() {
     }
     let index = ended.iter().find(|row| attribute(&row.attributes, DB_INDEX) == Some("orders_cold_idx"));
     assert!(index.is_some(), "{ended:?}");
+}
+
+#[test]
+fn a_server_that_is_promoted_ends_its_lag_and_its_blame() {
+    let mut road = Road::new("");
+    for second in 0..5_u64 {
+        road.pass(lag(second, second as f64, 1000));
+        road.pass(thread_time(second, &[("cpu", None, second as f64)]));
+    }
+    let mut builder = MetricsBuilder::new(identity().resource(), "recorded");
+    let time = PointTime { start: 0, at: BEGAN + 5 * SECOND };
+    builder.ended(&signal::REPLICATION_LAG, vec![key_value(REPLICATION_CHANNEL, "")], time);
+    let out = road.pass(builder.finish());
+    let lags = points(&out, &signal::REPLICATION_LAG);
+    assert!(lags.len() == 1 && is_ended(lags[0].flags), "{lags:?}");
+    let rows = points(&out, &signal::LAG_BLAME);
+    assert!(rows.len() >= 2 && rows.iter().all(|row| is_ended(row.flags)), "{rows:?}");
 }

@@ -41,6 +41,22 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// The same, so many times larger.
+    #[must_use]
+    pub fn times(self, factor: u32) -> Self {
+        let Self { processes, threads, files, io, overflow, durations, critical_threads, thread_time } = self;
+        Self {
+            processes: processes.saturating_mul(factor),
+            threads: threads.saturating_mul(factor),
+            files: files.saturating_mul(factor),
+            io: io.saturating_mul(factor),
+            overflow: overflow.saturating_mul(factor),
+            durations: durations.saturating_mul(factor),
+            critical_threads: critical_threads.saturating_mul(factor),
+            thread_time: thread_time.saturating_mul(factor),
+        }
+    }
+
     /// Map name and entries. At least one: the kernel makes no empty map.
     pub(crate) fn entries(&self) -> [(&'static str, u32); 8] {
         let Self { processes, threads, files, io, overflow, durations, critical_threads, thread_time } = self;

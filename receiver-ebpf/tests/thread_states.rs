@@ -11,9 +11,12 @@
 
 mod support;
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
-use blameio_receiver_ebpf::{FileId, Limits, Snapshot, ThreadState};
+use blameio_receiver_ebpf::{FileId, Limits, Probes, Snapshot, ThreadState};
 use support::{Player, cases, load_or_skip};
 
 /// The child's side of the tests below.
@@ -49,6 +52,22 @@ fn schedstat(tid: u32) -> (u64, u64) {
     (numbers.next().unwrap(), numbers.next().unwrap())
 }
 
+/// A snapshot and the scheduler's numbers of one and the same moment: the thread has come to rest before both. On a busy
+/// machine it may be queued for a long time between its last word and its next wait.
+fn at_rest(probes: &mut Probes, tid: u32) -> (Snapshot, (u64, u64)) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let before = schedstat(tid);
+        let stat = std::fs::read_to_string(format!("/proc/{tid}/stat")).unwrap();
+        let sleeps = stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S'));
+        let snapshot = probes.snapshot().unwrap();
+        if sleeps && schedstat(tid) == before {
+            return (snapshot, before);
+        }
+        assert!(Instant::now() < deadline, "the thread does not come to rest: {stat}");
+    }
+}
+
 fn assert_near(ours: u64, theirs: u64, what: &str) {
     // The scheduler's own numbers of a thread that is running or queued are as old as its last tick.
     let allowed = theirs / 50 + 8_000_000;
@@ -69,8 +88,7 @@ fn states_sum_to_the_window_and_agree_with_the_scheduler() {
     probes.watch_process(player.tgid(), 31, 3).unwrap();
     // It sleeps, and has not been seen to move.
     probes.watch_thread(tid).unwrap();
-    let mut start = probes.snapshot().unwrap();
-    let mut scheduler = schedstat(tid);
+    let (mut start, mut scheduler) = at_rest(&mut probes, tid);
     for _ in 0..4 {
         player.tell("go");
         // Windows in the middle of things add up too.
@@ -82,8 +100,7 @@ fn states_sum_to_the_window_and_agree_with_the_scheduler() {
             before = after;
         }
         let inode = player.wait_for("round").parse::<u64>().unwrap();
-        let end = probes.snapshot().unwrap();
-        let now = schedstat(tid);
+        let (end, now) = at_rest(&mut probes, tid);
         let delta = deltas(&rows(&start, tid), &rows(&end, tid));
         let window = end.monotonic_ns - start.monotonic_ns;
         let sum: u64 = delta.values().sum();

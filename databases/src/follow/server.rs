@@ -207,6 +207,7 @@ impl Follower {
             ..ServerView::default()
         };
         if let Some(local) = &self.local {
+            view.data_directory = Some(procfs::working_directory(local.server.pid));
             let main = WatchedProcess { pid: local.server.pid, role: ThreadRole::Other };
             view.processes = local
                 .processes

@@ -23,9 +23,10 @@ const LOCK: &str = "WITH l AS MATERIALIZED (SELECT pid, locktype, database, rela
      FROM pg_catalog.pg_lock_status() WHERE locktype = 'relation') \
      SELECT w.database, w.relation, h.pid FROM l w LEFT JOIN l h ON h.granted AND h.pid <> w.pid \
      AND h.database = w.database AND h.relation = w.relation WHERE w.pid = $1 AND NOT w.granted LIMIT 1";
-/// Any of several may be what replay waits for; the oldest snapshot certainly is one of them.
+/// Any of several may be what replay waits for; the oldest snapshot certainly is one of them. The statement's own
+/// snapshot is newer than what replay is about to remove.
 const SNAPSHOT: &str = "SELECT NULL::oid, NULL::oid, pid FROM pg_catalog.pg_stat_get_activity(NULL) \
-     WHERE backend_xmin IS NOT NULL AND pid <> $1 ORDER BY age(backend_xmin) DESC LIMIT 1";
+     WHERE backend_xmin IS NOT NULL AND pid NOT IN ($1, pg_catalog.pg_backend_pid()) ORDER BY age(backend_xmin) DESC LIMIT 1";
 const HELD_UP: &str = "SELECT wait_event_type, wait_event FROM pg_catalog.pg_stat_get_activity(NULL) \
      WHERE backend_type = 'startup'";
 

@@ -171,6 +171,16 @@ impl Channel {
         window
     }
 
+    /// Whether anything was ever shown.
+    pub fn was_shown(&self) -> bool {
+        !self.shown.is_empty()
+    }
+
+    /// Rows shown at the last tick.
+    pub fn shown(&self) -> impl Iterator<Item = &Owner> {
+        self.shown.keys()
+    }
+
     /// Seconds ever charged.
     pub fn accrued(&self) -> &BTreeMap<Owner, f64> {
         self.account.accrued()

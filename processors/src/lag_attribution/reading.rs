@@ -56,6 +56,8 @@ pub struct ThreadPoint {
 /// What a resource told the account.
 #[derive(Debug, Default)]
 pub struct Readings {
+    /// Channels whose lag has ended, with the time: the server is no replica any more.
+    pub ended: Vec<(String, u64)>,
     /// Lag by channel.
     pub lags: Vec<LagReading>,
     /// Time of the thread points, in nanoseconds since the epoch.
@@ -110,8 +112,10 @@ fn read(metric: &Metric, lags: &mut BTreeMap<String, LagReading>, readings: &mut
         return;
     }
     for point in number_points(metric) {
-        if let Some(value) = number(point) {
-            let channel = attribute(&point.attributes, REPLICATION_CHANNEL).unwrap_or_default();
+        let channel = attribute(&point.attributes, REPLICATION_CHANNEL).unwrap_or_default();
+        if name == signal::REPLICATION_LAG.name && is_ended(point.flags) {
+            readings.ended.push((channel.to_owned(), point.time_unix_nano));
+        } else if let Some(value) = number(point) {
             let reading = lags
                 .entry(channel.to_owned())
                 .or_insert_with(|| LagReading { channel: channel.to_owned(), ..LagReading::default() });

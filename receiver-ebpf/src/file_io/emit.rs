@@ -25,7 +25,9 @@ use opentelemetry_proto::tonic::{
 };
 
 use super::watch::Watch;
-use crate::{DurationRow, FileId, IoRow, Operation, Probes, Snapshot, ThreadRow, ThreadState};
+use crate::{
+    DURATION_ZERO_SECONDS, DurationRow, FileId, IoRow, Operation, Probes, Snapshot, ThreadRow, ThreadState,
+};
 
 const SCOPE: &str = "blameio/file_io";
 
@@ -35,6 +37,12 @@ const EVERYTHING: Duration = Duration::from_mins(1);
 type IoKey = (Option<FileId>, u16, Option<u32>, u8, Operation);
 type ThreadKey = (u32, ThreadState, Option<FileId>);
 
+#[derive(Debug)]
+struct Name {
+    tail: Arc<str>,
+    server: u16,
+}
+
 /// Remembers what was handed on.
 #[derive(Debug)]
 pub(super) struct Emitter {
@@ -43,7 +51,7 @@ pub(super) struct Emitter {
     io: HashMap<IoKey, (u64, u64)>,
     threads: HashMap<ThreadKey, u64>,
     durations: HashMap<(FileId, u16, Operation), u64>,
-    names: HashMap<FileId, Arc<str>>,
+    names: HashMap<FileId, Name>,
     /// Servers of threads that have ended, until their last time has been handed on.
     thread_servers: HashMap<u32, u16>,
 }
@@ -61,9 +69,13 @@ impl Emitter {
         }
     }
 
-    /// Whether a file is known to be removed.
-    pub(super) fn is_gone(&self, file: &FileId) -> bool {
-        self.names.get(file).is_some_and(|name| name.ends_with(" (deleted)"))
+    /// Whether a relation's file is known to be removed: its name is not in the data directory any more.
+    pub(super) fn is_gone(&self, file: &FileId, watch: &Watch) -> bool {
+        let Some(Name { tail, server }) = self.names.get(file) else { return false };
+        let view = watch.views().get(usize::from(*server));
+        let directory = view.and_then(|view| view.data_directory.as_deref());
+        let Some((directory, relative)) = directory.zip(below_data_directory(tail)) else { return false };
+        matches!(directory.join(relative).try_exists(), Ok(false))
     }
 
     /// The points of a snapshot.
@@ -130,7 +142,7 @@ impl Emitter {
             return;
         }
         let attributes = || io_attributes(&key);
-        let file = self.file_attributes(row.file, probes);
+        let file = self.file_attributes(row.file, row.server, probes);
         let with_file = || attributes().into_iter().chain(file.iter().cloned()).collect::<Vec<_>>();
         builder.point(&signal::FILE_OPERATIONS, integer(row.operations), with_file(), time);
         builder.point(&signal::FILE_OPERATION_TIME, seconds(row.time_ns), with_file(), time);
@@ -156,7 +168,8 @@ impl Emitter {
         }
         let mut attributes = thread_attributes(&key);
         if row.state.has_file() {
-            attributes.extend(self.file_attributes(row.file, probes));
+            let server = self.thread_servers.get(&row.tid).copied().unwrap_or_default();
+            attributes.extend(self.file_attributes(row.file, server, probes));
         }
         builder.point(&signal::THREAD_TIME, seconds(row.ns), attributes, time);
     }
@@ -174,22 +187,22 @@ impl Emitter {
             return;
         }
         let mut attributes = vec![key_value(IO_OPERATION, row.operation.as_str())];
-        attributes.extend(self.file_attributes(Some(row.file), probes));
+        attributes.extend(self.file_attributes(Some(row.file), row.server, probes));
         builder.histogram(&signal::FILE_OPERATION_DURATION, histogram(row, attributes, time));
     }
 
-    fn file_attributes(&mut self, file: Option<FileId>, probes: &mut Probes) -> Vec<KeyValue> {
+    fn file_attributes(&mut self, file: Option<FileId>, server: u16, probes: &mut Probes) -> Vec<KeyValue> {
         let Some(file) = file else {
             // The row of what did not fit: it is counted, but nobody can say for which file.
             return vec![key_value(FILE_PATH, "(overflow)")];
         };
         let name = match self.names.get(&file) {
-            Some(name) => Arc::clone(name),
+            Some(name) => Arc::clone(&name.tail),
             None => match probes.file_name(&file) {
                 Some(name) => {
-                    let name: Arc<str> = Arc::from(name);
-                    self.names.insert(file, Arc::clone(&name));
-                    name
+                    let tail: Arc<str> = Arc::from(name);
+                    self.names.insert(file, Name { tail: Arc::clone(&tail), server });
+                    tail
                 }
                 None => Arc::from("(unnamed)"),
             },
@@ -255,6 +268,14 @@ impl Emitter {
     }
 }
 
+/// The part of a tail that is relative to the data directory, of files whose place in it is known by their name.
+fn below_data_directory(tail: &str) -> Option<&str> {
+    ["base/", "global/"].into_iter().find_map(|folder| {
+        let at = tail.find(folder)?;
+        (at == 0 || tail.as_bytes()[at - 1] == b'/').then(|| &tail[at..])
+    })
+}
+
 fn missing<K: Copy + Eq + Hash, V>(known: &mut HashMap<K, V>, present: &HashSet<K>) -> Vec<K> {
     let gone: Vec<K> = known.keys().filter(|key| !present.contains(key)).copied().collect();
     for key in &gone {
@@ -305,7 +326,7 @@ fn histogram(row: &DurationRow, attributes: Vec<KeyValue>, time: PointTime) -> E
         sum: Some(seconds(row.sum_ns)),
         scale: row.scale,
         zero_count: row.zero_count,
-        zero_threshold: seconds(row.zero_threshold_ns),
+        zero_threshold: DURATION_ZERO_SECONDS,
         positive: Some(Buckets { offset: row.offset, bucket_counts: row.buckets.clone() }),
         ..ExponentialHistogramDataPoint::default()
     }

@@ -32,6 +32,8 @@ struct Channel {
     waits: Waits,
     last: Option<ReplicaSample>,
     info: ReplicaInfo,
+    /// Whether replay waits for the agent itself.
+    own_fault: bool,
     /// The last error, said once and not 50 times a second.
     failing: Option<String>,
 }
@@ -45,6 +47,7 @@ pub(super) async fn run(database: Database, settings: ReplicationSettings, outpu
         waits: Waits::default(),
         last: None,
         info: ReplicaInfo::default(),
+        own_fault: false,
         failing: None,
     }));
     let end = control.drain.child_token();
@@ -110,6 +113,14 @@ async fn look(database: &Database, replica: &mut ReplicaSampler, shared: &Shared
             let positions = positions(&sample, channel.origin);
             channel.meter.replica(&positions);
             channel.waits.sample(sample.monotonic, sample.wait.as_ref());
+            let own = sample.wait.as_ref().is_some_and(|wait| wait.own);
+            if own && !std::mem::replace(&mut channel.own_fault, own) {
+                tracing::error!(
+                    database = %database.id(),
+                    "replay waits for a session of the agent itself; it is named as the holder, please report this"
+                );
+            }
+            channel.own_fault = own;
             channel.last = Some(sample);
             if channel.failing.take().is_some() {
                 tracing::info!(database = %database.id(), "replica answers again");

@@ -113,6 +113,13 @@ pub(super) fn report(report: &Report<'_>) -> ResourceMetrics {
         }
         builder.point(&signal::REPLICATION_INFO, 1_i64, with(info_attributes(lag, info)), now);
     }
+    if *status == Status::Promoted {
+        // A server that is no replica has no lag, rather than one of zero or its last.
+        builder.ended(&signal::REPLICATION_LAG, base.clone(), now);
+        for stage in ["apply", "transport"] {
+            builder.ended(&signal::REPLICATION_STAGE_LAG, with(vec![key_value(LAG_STAGE, stage)]), now);
+        }
+    }
     builder.point(&signal::REPLICATION_DELAY_INTENDED, info.intended_delay.as_secs_f64(), base.clone(), now);
     for state in Status::ALL {
         let value = i64::from(state == *status);
