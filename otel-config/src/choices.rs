@@ -1,4 +1,4 @@
-//! [`choices!`](crate::choices): an enum whose values are words of the configuration.
+//! [`choices!`](crate::choices!): an enum whose values are words of the configuration.
 
 /// Declares an enum of words, such as a log level, with `ALL`, `as_str`, `Display` and `Decode`.
 ///

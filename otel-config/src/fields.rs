@@ -1,4 +1,4 @@
-//! What [`settings!`](crate::settings) generates code against: looking up the keys of a map once,
+//! What [`settings!`](crate::settings!) generates code against: looking up the keys of a map once,
 //! reporting the unknown ones, and turning the defaults in the source into values.
 
 use crate::decode::Decode;
@@ -71,7 +71,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// What may stand after `=` in [`settings!`](crate::settings).
+/// What may stand after `=` in [`settings!`](crate::settings!).
 pub trait Literal {
     /// The value as if it had been written in the configuration.
     fn node(self) -> Node;

@@ -1,4 +1,4 @@
-//! [`settings!`], from which each component declares its configuration. The code it generates is
+//! `settings!`, from which each component declares its configuration. The code it generates is
 //! thin: [`Fields`](crate::Fields) does the work.
 
 /// Declares a settings struct with its defaults and docs.
