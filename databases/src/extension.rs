@@ -34,8 +34,8 @@ settings! {
 /// Makes `database` extensions.
 pub const DATABASE: Factory<dyn Extension> = Factory {
     kind: "database",
-    summary: "A database server: where it is, what its files are, what its replication does.",
-    module: "databases",
+    summary: "A database server: where it is, what its files are, what its replication does",
+    module: "blameio-databases",
     signals: &[],
     stability: Stability::Alpha,
     fields: DatabaseSettings::FIELDS,

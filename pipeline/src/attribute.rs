@@ -61,7 +61,7 @@ pub const LAG_STAGE: &str = "blameio.lag.stage";
 pub const LAG_SOURCE: &str = "blameio.lag.source";
 /// fresh or stale.
 pub const LAG_FRESHNESS: &str = "blameio.lag.freshness";
-/// streaming, archive, paused, delayed, down, promoted, unknown.
+/// streaming, archive, paused, delayed, down, promoted.
 pub const REPLICATION_STATE: &str = "blameio.replication.state";
 /// Address of the server that this replica receives from.
 pub const REPLICATION_UPSTREAM: &str = "blameio.replication.upstream";
@@ -71,5 +71,5 @@ pub const REPLICATION_SLOT: &str = "blameio.replication.slot";
 pub const REPLICATION_TIMELINE: &str = "blameio.replication.timeline";
 /// Why seconds are owed: replay, cpu, lock, …
 pub const BLAME_CAUSE: &str = "blameio.blame.cause";
-/// Why something was lost: `map_full`, …
+/// Why something was lost: `io map full`, …
 pub const LOST_REASON: &str = "blameio.lost.reason";

@@ -61,14 +61,14 @@ metrics! {
     REPLICATION_STAGE_LAG = "blameio.replication.stage.lag", "s", Gauge, [REPLICATION_CHANNEL, LAG_STAGE];
     /// Delay that the server was told to keep; not part of the lag.
     REPLICATION_DELAY_INTENDED = "blameio.replication.delay.intended", "s", Gauge, [REPLICATION_CHANNEL];
-    /// Bytes received and not applied, or flushed by the primary and not applied where that is known.
+    /// Bytes received and not applied.
     REPLICATION_LAG_BYTES = "blameio.replication.lag.bytes", "By", Gauge, [REPLICATION_CHANNEL];
     /// Position received and flushed by the replica.
     REPLICATION_RECEIVED = "blameio.replication.received", "By", Sum, [REPLICATION_CHANNEL];
     /// Position applied by the replica.
     REPLICATION_APPLIED = "blameio.replication.applied", "By", Sum, [REPLICATION_CHANNEL];
     /// Time that applying waited, by what it waited for.
-    REPLICATION_WAIT_TIME = "blameio.replication.wait.time", "s", Sum, [REPLICATION_CHANNEL, WAIT_KIND, DB_NAMESPACE, DB_TABLE, DB_INDEX, WAIT_HOLDER];
+    REPLICATION_WAIT_TIME = "blameio.replication.wait.time", "s", Sum, [REPLICATION_CHANNEL, WAIT_KIND, DB_NAMESPACE, DB_TABLE, DB_INDEX, FILE_KIND, WAIT_HOLDER];
     /// 1 for the state that replication is in, 0 for the others.
     REPLICATION_STATUS = "blameio.replication.status", "{state}", Gauge, [REPLICATION_CHANNEL, REPLICATION_STATE];
     /// 1; its attributes tell the upstream, slot, timeline, source of the lag and its freshness.

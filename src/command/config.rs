@@ -6,10 +6,11 @@ use blameio_pipeline::graph;
 use super::complain;
 use crate::{cli::ConfigArgs, components::COMPONENTS};
 
-/// A configuration that was found good, or `None` after all errors were told.
+/// A configuration that was found good, or `None` after all errors were told. Its warnings are the caller's to tell,
+/// once logging has the level that the configuration asks for.
 pub fn loaded(args: &ConfigArgs) -> Option<Loaded> {
     let sources = Sources { configs: &args.configs, set: &args.set, env: &|name| std::env::var(name).ok() };
-    let loaded = match load(&sources) {
+    let mut loaded = match load(&sources) {
         Ok(loaded) => loaded,
         Err(found) => {
             complain(format!("failed to get config:\n{found}"));
@@ -22,8 +23,6 @@ pub fn loaded(args: &ConfigArgs) -> Option<Loaded> {
         complain(format!("invalid configuration:\n{found}"));
         return None;
     }
-    for warning in loaded.warnings.iter().chain(found.iter()) {
-        tracing::warn!("{warning}");
-    }
+    loaded.warnings.merge(found);
     Some(loaded)
 }

@@ -36,9 +36,11 @@ impl Account {
         let lag = if tick.lag.is_finite() { tick.lag.max(0.0) } else { 0.0 };
         let before = self.lag.replace(lag);
         if lag <= tick.noise {
-            // Too little to tell whose it is: nobody is named for noise.
+            // Too little to tell whose it is: nobody is named for noise, and it accrues to nobody.
             self.owed.clear();
-            self.owe_rest(lag);
+            if lag > 0.0 {
+                self.owed.insert(Owner::unknown(), lag);
+            }
             return;
         }
         let mut charged = 0.0;

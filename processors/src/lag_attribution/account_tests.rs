@@ -77,6 +77,7 @@ fn noise_names_nobody() {
     for lag in [0.02, 0.09, 0.05] {
         account.update(&tick(lag, &[(index("a"), 0.9)]));
         assert_eq!(account.owed().keys().collect::<Vec<_>>(), [&Owner::unknown()]);
+        assert!(account.accrued().is_empty(), "noise accrues nothing");
     }
 }
 

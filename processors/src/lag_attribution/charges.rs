@@ -40,8 +40,10 @@ pub fn charges(window: &Window) -> Vec<(Owner, f64)> {
             "read" | "prefetch" => charge(about(Cause::Replay, subject), *seconds),
             "fsync" => charge(about(Cause::Fsync, subject), *seconds),
             // Whose read needed the room is not known here; the file that was written is the victim, not the culprit.
-            "write" => charge(Owner::of(Cause::Eviction), *seconds),
-            "cpu" | "runqueue" | "throttled" => charge(Owner::of(Cause::Cpu), *seconds),
+            "write" if subject.table.is_some() && !subject.is_unresolved() => {
+                charge(Owner::of(Cause::Eviction), *seconds);
+            }
+            "cpu" | "runqueue" => charge(Owner::of(Cause::Cpu), *seconds),
             "wait" => waited += seconds,
             _ => charge(Owner::unknown(), *seconds),
         }

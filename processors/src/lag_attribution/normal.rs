@@ -10,7 +10,7 @@ use super::owner::Owner;
 const HALF_LIFE_BYTES: f64 = 256.0 * 1024.0 * 1024.0;
 
 /// Below this much work nothing is known: a handful of records says little of the cost of the next thousand.
-const ENOUGH_BYTES: f64 = 1024.0 * 1024.0;
+const ENOUGH_BYTES: f64 = 256.0 * 1024.0;
 
 /// Learned costs.
 #[derive(Debug, Default)]

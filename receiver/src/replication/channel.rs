@@ -8,13 +8,13 @@ use std::{
 
 use blameio_databases::{Database, PrimarySampler, ReplicaInfo, ReplicaSample, ReplicaSampler};
 use blameio_pipeline::{Batch, Control, Output};
-use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::{collector::metrics::v1::ExportMetricsServiceRequest, common::v1::KeyValue};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     ReplicationSettings,
-    emit::{Report, Status, report},
+    emit::{Report, Status, info_attributes, report},
     lag::{LagMeter, Positions},
     waits::Waits,
 };
@@ -32,6 +32,8 @@ struct Channel {
     waits: Waits,
     last: Option<ReplicaSample>,
     info: ReplicaInfo,
+    /// What was told of the replica in the last report.
+    told: Option<Vec<KeyValue>>,
     /// Whether replay waits for the agent itself.
     own_fault: bool,
     /// The last error, said once and not 50 times a second.
@@ -47,6 +49,7 @@ pub(super) async fn run(database: Database, settings: ReplicationSettings, outpu
         waits: Waits::default(),
         last: None,
         info: ReplicaInfo::default(),
+        told: None,
         own_fault: false,
         failing: None,
     }));
@@ -194,6 +197,8 @@ fn collect_batch(database: &Database, shared: &Shared, start: SystemTime) -> Opt
     let is_replica = sample.is_none_or(|sample| sample.in_recovery);
     let positions = sample.map(|sample| positions(sample, channel.origin));
     let lag = if is_replica { channel.meter.measure(positions.as_ref()) } else { None };
+    let told = lag.as_ref().map(|lag| info_attributes(lag, &channel.info));
+    let told_before = std::mem::replace(&mut channel.told, told.clone());
     let report_of = Report {
         identity,
         at: sample.map_or_else(SystemTime::now, |sample| sample.at),
@@ -201,6 +206,8 @@ fn collect_batch(database: &Database, shared: &Shared, start: SystemTime) -> Opt
         lag,
         sample,
         info: &channel.info,
+        told,
+        told_before,
         waits: &channel.waits,
         status: Status::of(sample, &channel.info),
     };

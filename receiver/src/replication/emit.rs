@@ -77,6 +77,10 @@ pub(super) struct Report<'a> {
     pub(super) sample: Option<&'a ReplicaSample>,
     /// What changes rarely.
     pub(super) info: &'a ReplicaInfo,
+    /// What [`info_attributes`] says now.
+    pub(super) told: Option<Vec<KeyValue>>,
+    /// What it said in the report before.
+    pub(super) told_before: Option<Vec<KeyValue>>,
     /// Time waited.
     pub(super) waits: &'a Waits,
     /// The state.
@@ -85,7 +89,7 @@ pub(super) struct Report<'a> {
 
 /// The points of a report.
 pub(super) fn report(report: &Report<'_>) -> ResourceMetrics {
-    let Report { identity, at, start, lag, sample, info, waits, status } = report;
+    let Report { identity, at, start, lag, sample, info, told, told_before, waits, status } = report;
     let base = vec![
         key_value(SERVER_ADDRESS, identity.address.as_str()),
         key_value(SERVER_PORT, i64::from(identity.port)),
@@ -111,7 +115,13 @@ pub(super) fn report(report: &Report<'_>) -> ResourceMetrics {
                 now,
             );
         }
-        builder.point(&signal::REPLICATION_INFO, 1_i64, with(info_attributes(lag, info)), now);
+    }
+    if let Some(told) = told {
+        builder.point(&signal::REPLICATION_INFO, 1_i64, with(told.clone()), now);
+    }
+    if let Some(before) = told_before.as_ref().filter(|before| Some(*before) != told.as_ref()) {
+        // What was true before is not true beside what is true now.
+        builder.ended(&signal::REPLICATION_INFO, with(before.clone()), now);
     }
     if *status == Status::Promoted {
         // A server that is no replica has no lag, rather than one of zero or its last.
@@ -149,7 +159,8 @@ pub(super) fn report(report: &Report<'_>) -> ResourceMetrics {
     builder.finish()
 }
 
-fn info_attributes(lag: &Lag, info: &ReplicaInfo) -> Vec<KeyValue> {
+/// What identifies the series of `blameio.replication.info`.
+pub(super) fn info_attributes(lag: &Lag, info: &ReplicaInfo) -> Vec<KeyValue> {
     let mut attributes = vec![
         key_value(LAG_SOURCE, lag.source.as_str()),
         key_value(LAG_FRESHNESS, if lag.stale { "stale" } else { "fresh" }),

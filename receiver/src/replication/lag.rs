@@ -160,10 +160,10 @@ mod tests {
 
     #[test]
     fn the_stages_add_up_to_the_age_of_the_oldest_change_that_is_not_applied() {
-        let lag = meter().measure(Some(&at(10.0, 700, 250))).unwrap();
+        let lag = meter().measure(Some(&at(10.0, 750, 250))).unwrap();
         assert!((lag.total - 7.5).abs() < 1e-9);
-        assert!((lag.transport.unwrap() - 3.0).abs() < 1e-9);
-        assert!((lag.apply() - 4.5).abs() < 1e-9);
+        assert!((lag.transport.unwrap() - 2.5).abs() < 1e-9);
+        assert!((lag.apply() - 5.0).abs() < 1e-9);
         assert_eq!(lag.source, Source::Primary);
     }
 
