@@ -3,6 +3,7 @@
 use std::{
     io::{self, Write},
     process::ExitCode,
+    time::Duration,
 };
 
 pub mod agent;
@@ -15,22 +16,37 @@ pub mod run;
 pub mod self_metrics;
 pub mod validate;
 
-/// Writes a line for the person at the terminal. A closed pipe is no error of ours.
+/// Writes a line for the person at the terminal. A closed pipe is no error of ours. Names come from servers and file
+/// systems, so nothing in them may steer the terminal.
 pub(crate) fn say(line: impl AsRef<str>) {
     let mut out = io::stdout().lock();
-    drop(writeln!(out, "{}", line.as_ref()).and_then(|()| out.flush()));
+    drop(writeln!(out, "{}", plain(line.as_ref())).and_then(|()| out.flush()));
 }
 
 /// Writes a line about what went wrong.
 pub(crate) fn complain(line: impl AsRef<str>) {
-    drop(writeln!(io::stderr().lock(), "{}", line.as_ref()));
+    drop(writeln!(io::stderr().lock(), "{}", plain(line.as_ref())));
 }
 
-/// The runtime of every command that waits for something. Two workers: one may read kernel maps while the other
-/// looks at positions.
-pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, ExitCode> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(|error| {
-        complain(format!("cannot start: {error}; the host is out of threads or file descriptors"));
-        ExitCode::FAILURE
-    })
+fn plain(text: &str) -> String {
+    text.split('\n').map(blameio_exporters::plain).collect::<Vec<_>>().join("\n")
+}
+
+/// Time for what may be stuck, such as a write to a paused terminal, after everything else has ended.
+const STUCK: Duration = Duration::from_secs(1);
+
+/// Runs a command that waits for something. Two workers: one may read kernel maps while the other looks at positions.
+pub(crate) fn block_on(command: impl Future<Output = ExitCode>) -> ExitCode {
+    let built = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    match built {
+        Ok(runtime) => {
+            let code = runtime.block_on(command);
+            runtime.shutdown_timeout(STUCK);
+            code
+        }
+        Err(error) => {
+            complain(format!("cannot start: {error}; the host is out of threads or file descriptors"));
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -84,6 +84,14 @@ fn all_errors_are_told_at_once_each_with_its_place_and_the_nearest_key() {
 }
 
 #[test]
+fn an_order_of_processors_that_cannot_work_is_warned_of() {
+    let output = validate(&GOOD.replace("[db_resolver, lag_attribution]", "[lag_attribution, db_resolver]"));
+    assert!(output.status.success());
+    let told = stderr(&output);
+    assert!(told.contains("list db_resolver first") && told.contains(".yaml:19:"), "{told}");
+}
+
+#[test]
 fn a_reference_to_a_database_that_is_not_declared_names_those_that_are() {
     let output =
         validate(&GOOD.replace("  replication:\n", "  replication: {databases: [database/other]}\n"));

@@ -16,8 +16,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     catalog::CatalogReader,
     check::Finding,
+    discover::discover_in_background,
     engine::Engine,
+    error::DatabaseError,
     follow,
+    identity::ClusterId,
     positions::{PrimarySampler, ReplicaSampler},
 };
 
@@ -28,6 +31,8 @@ struct Inner {
     catalog: CatalogReader,
     engine: Arc<dyn Engine>,
     primary: Option<Arc<dyn Engine>>,
+    /// The cluster of the server, which its primary must be of too.
+    cluster: Arc<ClusterId>,
     end: CancellationToken,
     workers: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -48,6 +53,7 @@ impl Database {
         engine: Arc<dyn Engine>,
         catalog: CatalogReader,
         primary: Option<Arc<dyn Engine>>,
+        cluster: Arc<ClusterId>,
     ) -> Self {
         let (publisher, server) = WatchedServer::new(id.clone());
         Self(Arc::new(Inner {
@@ -57,6 +63,7 @@ impl Database {
             catalog,
             engine,
             primary,
+            cluster,
             end: CancellationToken::new(),
             workers: Mutex::default(),
         }))
@@ -89,10 +96,27 @@ impl Database {
 
     /// Looks at everything the agent needs of the server, for the operator.
     pub async fn check(&self) -> Vec<Finding> {
+        // Nobody may have looked for it yet: a check needs no running workers.
+        let found = discover_in_background().await;
+        let located = self.0.engine.locate(&found).await;
         let mut findings = self.0.engine.check().await;
         if let Some(primary) = &self.0.primary {
+            let known = located.and_then(|server| server.system_identifier);
+            let known = match known {
+                Some(identifier) => Some(identifier),
+                None => self.0.engine.system_identifier().await.ok().flatten(),
+            };
+            self.0.cluster.set(known);
             findings.push(match primary.flushed().await {
                 Ok(_) => Finding::good("the primary answers"),
+                Err(error)
+                    if matches!(
+                        error.root(),
+                        DatabaseError::AnotherCluster { .. } | DatabaseError::InRecovery { .. }
+                    ) =>
+                {
+                    Finding::missing(error.root().to_string(), "point primary_dsn at this replica's primary")
+                }
                 Err(error) => Finding::missing(
                     format!("the primary cannot be asked for its position: {error}"),
                     "correct primary_dsn; without it transport lag is unknown",
@@ -114,6 +138,7 @@ impl Database {
                 Arc::clone(&engine),
                 primary,
                 publisher,
+                Arc::clone(&self.0.cluster),
                 end.clone(),
             )));
             let catalog = self.0.catalog.clone();

@@ -25,8 +25,8 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     /// Which of these local servers this one is; asks the server only where its address leaves a doubt.
     async fn locate(&self, found: &[Arc<DiscoveredServer>]) -> Option<Arc<DiscoveredServer>>;
 
-    /// What makes a cluster unlike all others, asked by SQL.
-    async fn system_identifier(&self) -> Result<u64, DatabaseError>;
+    /// What makes a cluster unlike all others, asked by SQL; `None` where that may not be seen.
+    async fn system_identifier(&self) -> Result<Option<u64>, DatabaseError>;
 
     /// When the server was started, as seconds since the epoch, asked by SQL.
     async fn started(&self) -> Result<i64, DatabaseError>;

@@ -77,6 +77,20 @@ pub enum DatabaseError {
         /// Milliseconds waited.
         after_ms: u64,
     },
+    /// The server that should be the replica's primary is of another cluster.
+    #[error(
+        "primary_dsn names another cluster, {server} (the system identifier differs); name this replica's primary"
+    )]
+    AnotherCluster {
+        /// Host and port, or socket directory and port.
+        server: String,
+    },
+    /// The server that should be a primary is a replica.
+    #[error("primary_dsn names a server in recovery, {server}; name the primary")]
+    InRecovery {
+        /// Host and port, or socket directory and port.
+        server: String,
+    },
     /// The agent took its own statement back because replay waited for it.
     #[error("{purpose} was taken back because replay on {server} waited for it; it is tried again later")]
     Yielded {

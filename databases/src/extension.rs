@@ -14,6 +14,7 @@ use crate::{
     discover::DiscoveredServer,
     engine::Engine,
     error::DatabaseError,
+    identity::ClusterId,
     postgresql::{PostgreSql, catalog::PgDirectory, dsn::Dsn, locate::Place},
 };
 
@@ -102,12 +103,14 @@ impl DatabaseExtension {
         let directory = PgDirectory::default();
         let catalog = CatalogReader::new(Box::new(directory.clone()));
         let engine: Arc<dyn Engine> = Arc::new(PostgreSql::new(&id, dsns, place, directory, catalog.clone()));
+        let cluster: Arc<ClusterId> = Arc::default();
         let primary = primary.map(|dsn| -> Arc<dyn Engine> {
             let directory = PgDirectory::default();
             let catalog = CatalogReader::new(Box::new(directory.clone()));
-            Arc::new(PostgreSql::new(&id, vec![dsn], Place::default(), directory, catalog))
+            let server = PostgreSql::new(&id, vec![dsn], Place::default(), directory, catalog);
+            Arc::new(server.of_cluster(Arc::clone(&cluster)))
         });
-        Ok(Self { database: Database::new(id, engine, catalog, primary) })
+        Ok(Self { database: Database::new(id, engine, catalog, primary, cluster) })
     }
 
     /// The handle for receivers and processors.

@@ -2,6 +2,7 @@
 //! catalog. Neither ever gives up on a server that is down, and each says once what changed.
 
 mod catalog;
+mod processes;
 mod server;
 
 use blameio_config::ComponentId;

@@ -3,7 +3,13 @@
 //! Replicas of one cluster share the system identifier, so it is never enough: the data directory, or for a
 //! remote server the address, makes the difference.
 
-use std::{fs, sync::OnceLock};
+use std::{
+    fs,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use blameio_pipeline::ServerIdentity;
 use uuid::Uuid;
@@ -18,6 +24,25 @@ pub(crate) enum Place {
     Local(u64, u64),
     /// Somewhere else, by its address.
     Remote,
+}
+
+/// What makes a cluster unlike all others, once it is known. Written by who follows the replica, read by who asks its
+/// primary.
+#[derive(Debug, Default)]
+pub(crate) struct ClusterId(AtomicU64);
+
+impl ClusterId {
+    /// No cluster has the number 0.
+    pub(crate) fn get(&self) -> Option<u64> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|id| *id != 0)
+    }
+
+    /// `None` leaves what was known.
+    pub(crate) fn set(&self, id: Option<u64>) {
+        if let Some(id) = id {
+            self.0.store(id, Ordering::Relaxed);
+        }
+    }
 }
 
 /// The name of this host.

@@ -15,6 +15,7 @@ pub mod error;
 pub mod extension;
 mod follow;
 mod identity;
+mod owned;
 pub mod positions;
 pub mod postgresql;
 mod procfs;

@@ -3,6 +3,7 @@
 
 pub(crate) mod catalog;
 mod check;
+mod cluster;
 mod connect;
 pub(crate) mod control;
 pub mod discover;
@@ -12,6 +13,7 @@ pub(crate) mod locate;
 pub mod path;
 mod positions;
 mod postmaster;
+mod reach;
 mod relations;
 pub mod roles;
 mod tls;
@@ -29,6 +31,7 @@ use crate::{
     discover::DiscoveredServer,
     engine::Engine,
     error::DatabaseError,
+    identity::ClusterId,
     positions::{PrimaryPosition, ReplicaInfo, ReplicaSample},
 };
 use catalog::{Loader, PgDirectory};
@@ -47,6 +50,8 @@ pub(crate) struct PostgreSql {
     place: Place,
     loader: Loader,
     waits: Waits,
+    /// The cluster that it must be of, where that is known.
+    cluster: Arc<ClusterId>,
 }
 
 impl PostgreSql {
@@ -58,7 +63,19 @@ impl PostgreSql {
         catalog: CatalogReader,
     ) -> Self {
         let link = Arc::new(Link::new(id.to_string(), dsns));
-        Self { loader: Loader::new(Arc::clone(&link), directory), link, place, waits: Waits::new(catalog) }
+        Self {
+            loader: Loader::new(Arc::clone(&link), directory),
+            link,
+            place,
+            waits: Waits::new(catalog),
+            cluster: Arc::default(),
+        }
+    }
+
+    /// A server that must be of this cluster.
+    pub(crate) fn of_cluster(mut self, cluster: Arc<ClusterId>) -> Self {
+        self.cluster = cluster;
+        self
     }
 }
 
@@ -73,19 +90,17 @@ impl Engine for PostgreSql {
     }
 
     async fn locate(&self, found: &[Arc<DiscoveredServer>]) -> Option<Arc<DiscoveredServer>> {
-        locate::locate(&self.link, &self.place, found).await
+        let located = locate::locate(&self.link, &self.place, found).await;
+        self.link.reach().looked();
+        located
     }
 
-    async fn system_identifier(&self) -> Result<u64, DatabaseError> {
-        let sql = "SELECT system_identifier FROM pg_catalog.pg_control_system()";
-        let row = self.link.row("its system identifier", sql, &[]).await?;
-        // PostgreSQL shows an unsigned number as a signed one.
-        row.read::<i64>(0).map(i64::cast_unsigned)
+    async fn system_identifier(&self) -> Result<Option<u64>, DatabaseError> {
+        cluster::system_identifier(&self.link).await
     }
 
     async fn started(&self) -> Result<i64, DatabaseError> {
-        let sql = "SELECT floor(extract(epoch FROM pg_catalog.pg_postmaster_start_time()))::bigint";
-        self.link.row("its start time", sql, &[]).await?.read(0)
+        cluster::started(&self.link).await
     }
 
     fn role_by_title(&self, title: &str) -> Option<ThreadRole> {
@@ -117,7 +132,7 @@ impl Engine for PostgreSql {
     }
 
     async fn flushed(&self) -> Result<PrimaryPosition, DatabaseError> {
-        positions::flushed(&self.link).await
+        positions::flushed(&self.link, &self.cluster).await
     }
 
     async fn check(&self) -> Vec<Finding> {
@@ -125,6 +140,6 @@ impl Engine for PostgreSql {
     }
 
     async fn close(&self, only_idle: bool) {
-        self.link.close(only_idle).await;
+        self.link.close(only_idle);
     }
 }

@@ -1,7 +1,15 @@
 //! The few things that are read of other processes in /proc. Whatever cannot be read is `None`: processes
 //! come and go, and not all of them may be looked at.
 
-use std::{fs, os::unix::fs::MetadataExt, path::PathBuf};
+use std::{
+    fs::{self, File},
+    io::Read,
+    os::unix::fs::MetadataExt,
+    path::PathBuf,
+};
+
+/// Most bytes that are read of a title; a command line may be megabytes long.
+const TITLE: u64 = 4096;
 
 /// What `/proc/PID/stat` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +53,8 @@ pub(crate) fn children(pid: u32) -> Vec<u32> {
 
 /// Title of a process: its command line, up to the first end of a word.
 pub(crate) fn title(pid: u32) -> Option<String> {
-    let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let mut line = Vec::new();
+    File::open(format!("/proc/{pid}/cmdline")).ok()?.take(TITLE).read_to_end(&mut line).ok()?;
     let end = line.iter().position(|byte| *byte == 0).unwrap_or(line.len());
     Some(String::from_utf8_lossy(&line[..end]).into_owned())
 }
@@ -55,6 +64,13 @@ pub(crate) fn own_pid(pid: u32) -> Option<u32> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
     line.split_ascii_whitespace().next_back()?.parse().ok()
+}
+
+/// Effective user of a process.
+pub(crate) fn user(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    line.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
 /// Path by which the agent reaches the process's working directory, whatever mounts the process sees.
@@ -93,6 +109,7 @@ mod tests {
         assert!(children(parent).contains(&pid));
         assert!(title(pid).is_some_and(|title| !title.is_empty()));
         assert!(own_pid(pid).is_some());
+        assert_eq!(user(pid), Some(nix::unistd::geteuid().as_raw()));
         assert!(share_namespace(pid, "net"));
     }
 }

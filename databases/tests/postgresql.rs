@@ -8,6 +8,7 @@
 )]
 
 mod cluster;
+mod mishaps;
 
 use std::{
     sync::{

@@ -2,14 +2,16 @@
 //!
 //! It shows and keeps nothing else; a terminal that is slow or gone never holds up a pipeline.
 
+mod feed;
 mod layout;
+mod screen;
 mod state;
 
 use std::{
     io::{self, IsTerminal, Write},
     mem,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -19,12 +21,12 @@ use blameio_pipeline::{
     telemetry::ComponentMetrics,
 };
 use tokio::{
-    task::{JoinSet, spawn_blocking},
-    time::{MissedTickBehavior, interval},
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 
-use self::{layout::Style, state::State};
+use self::{feed::Feed, layout::Style, screen::Screen, state::State};
 
 /// Without data for this long it says what it waits for.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -100,6 +102,8 @@ pub struct Output {
     pub colour: bool,
     /// Whether the screen is cleared before each table.
     pub clear: bool,
+    /// Whether somebody looks on: lines are kept within the screen. Otherwise they are whole, and said once.
+    pub terminal: bool,
 }
 
 impl Output {
@@ -111,6 +115,7 @@ impl Output {
             // https://no-color.org: set and not empty.
             colour: terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
             clear: clear == Clear::Always || clear == Clear::Auto && terminal,
+            terminal,
         }
     }
 }
@@ -120,7 +125,8 @@ pub struct BlameTable {
     settings: BlameTableSettings,
     metrics: ComponentMetrics,
     state: Arc<Mutex<State>>,
-    output: Arc<Mutex<Output>>,
+    /// Until it is started.
+    output: Mutex<Option<Output>>,
     servers: Vec<WatchedServer>,
     stop: CancellationToken,
     /// The task that prints; dropping the set ends it.
@@ -139,7 +145,7 @@ impl BlameTable {
             settings,
             metrics,
             state: Arc::default(),
-            output: Arc::new(Mutex::new(output)),
+            output: Mutex::new(Some(output)),
             servers,
             stop: CancellationToken::new(),
             printer: Mutex::default(),
@@ -150,55 +156,69 @@ impl BlameTable {
 struct Printer {
     settings: BlameTableSettings,
     state: Arc<Mutex<State>>,
-    output: Arc<Mutex<Output>>,
+    screen: Screen,
+    style: Style,
+    clear: bool,
+    feed: Feed,
+    /// Whether the screen is blank.
+    blank: bool,
     servers: Vec<WatchedServer>,
     stop: CancellationToken,
 }
 
 impl Printer {
-    async fn run(self) {
+    async fn run(mut self) {
         let mut ticks = interval(self.settings.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut remind_at = tokio::time::Instant::now() + PATIENCE;
+        let mut remind_at = Instant::now() + PATIENCE;
         while self.stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            let now = tokio::time::Instant::now();
-            if self.print().await {
+            let now = Instant::now();
+            if self.print() {
                 remind_at = now + PATIENCE;
             } else if now >= remind_at {
                 remind_at = now + REMIND;
-                self.write(awaited(&self.servers), false).await;
+                self.screen.remark(awaited(&self.servers));
+                // After that even what is known is news.
+                self.feed.forget();
             }
         }
-        self.print().await;
+        self.print();
+        self.screen.close().await;
     }
 
-    /// Prints what is new; returns whether there was something.
-    async fn print(&self) -> bool {
-        let views = self.state.lock().unwrap_or_else(PoisonError::into_inner).views(Instant::now());
-        if views.is_empty() {
-            return false;
+    /// Prints what is new; returns whether anything was heard of a channel since the last call.
+    fn print(&mut self) -> bool {
+        let (text, heard) = self.frame(Instant::now());
+        if text.is_some_and(|text| self.screen.show(text)) {
+            // A text that was not written told nobody.
+            self.feed.forget();
         }
-        let style = Style { colour: self.output.lock().unwrap_or_else(PoisonError::into_inner).colour };
-        let tables: Vec<_> =
-            views.iter().map(|view| layout::table(view, self.settings.rows, style)).collect();
-        self.write(tables.join("\n"), true).await;
-        true
+        heard
     }
 
-    async fn write(&self, text: String, screen: bool) {
-        let output = Arc::clone(&self.output);
-        // A terminal that is held with Ctrl-S blocks the writer for as long as it likes.
-        let written = spawn_blocking(move || {
-            let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
-            let clear = if screen && output.clear { CLEAR } else { "" };
-            // Tables that follow each other are set apart.
-            let end = if screen && !output.clear { "\n" } else { "" };
-            output.writer.write_all(format!("{clear}{text}{end}").as_bytes())?;
-            output.writer.flush()
+    /// What is to be written, if anything, and whether anything was heard of a channel since the last call.
+    fn frame(&mut self, now: Instant) -> (Option<String>, bool) {
+        let (views, heard) = {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            (state.views(now.into_std()), state.heard())
+        };
+        let Some(views) = views else { return (None, heard) };
+        let (rows, style) = (self.settings.rows, self.style);
+        let all = views.into_iter().map(|view| {
+            let shown = layout::table(&view, rows, style);
+            (view, shown)
         });
-        if let Ok(Err(error)) = written.await {
-            tracing::debug!(%error, "the table cannot be written");
+        let text = self.feed.text(all.collect(), now);
+        let was_blank = mem::replace(&mut self.blank, text.is_empty());
+        if text.is_empty() && (was_blank || !self.clear) {
+            return (None, heard);
         }
+        if !self.clear {
+            return (Some(text), heard);
+        }
+        // Nothing is set apart from the last table; a blank line there would cost a small screen its top.
+        let text = text.strip_suffix("\n\n").map_or_else(|| text.clone(), |text| format!("{text}\n"));
+        (Some(format!("{CLEAR}{text}")), heard)
     }
 }
 
@@ -218,16 +238,28 @@ fn awaited(servers: &[WatchedServer]) -> String {
     } else {
         names.join(", ")
     };
-    format!("waiting for file_io/replication of {names}\n")
+    format!("waiting for file_io/replication of {}\n", crate::plain(&names))
 }
 
 #[async_trait]
 impl Exporter for BlameTable {
     async fn start(&self) -> Result<(), ComponentError> {
+        let output = self.output.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Output { writer, colour, clear, terminal }) = output else { return Ok(()) };
+        let screen = Screen::open(writer).map_err(|error| ComponentError {
+            component: FACTORY.kind.to_owned(),
+            what: format!("the thread that writes the table cannot be started: {error}"),
+            remedy: "the host is out of threads; end something else, or raise the limit".to_owned(),
+        })?;
         let printer = Printer {
             settings: self.settings.clone(),
             state: Arc::clone(&self.state),
-            output: Arc::clone(&self.output),
+            screen,
+            style: Style { colour, cut: terminal },
+            clear,
+            // A screen that is cleared has nothing from before.
+            feed: Feed::new(!terminal && !clear),
+            blank: true,
             servers: self.servers.clone(),
             stop: self.stop.clone(),
         };
@@ -237,7 +269,11 @@ impl Exporter for BlameTable {
 
     async fn export(&self, batch: Batch) -> Result<(), ExportError> {
         let request = batch.as_metrics().map_err(crate::permanent)?;
-        let taken = self.state.lock().unwrap_or_else(PoisonError::into_inner).take(request, Instant::now());
+        let taken = self
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take(request, Instant::now().into_std());
         self.metrics.sent(taken);
         Ok(())
     }

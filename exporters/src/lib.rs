@@ -6,6 +6,7 @@
 
 pub mod blame_table;
 pub mod debug;
+mod plain;
 pub mod prometheus;
 pub mod sending;
 #[cfg(test)]
@@ -13,7 +14,8 @@ mod testing;
 mod value;
 
 pub use self::{
-    blame_table::FACTORY as BLAME_TABLE, debug::FACTORY as DEBUG, prometheus::FACTORY as PROMETHEUS,
+    blame_table::FACTORY as BLAME_TABLE, debug::FACTORY as DEBUG, plain::plain,
+    prometheus::FACTORY as PROMETHEUS,
 };
 
 use std::fmt::Display;

@@ -31,15 +31,17 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     intake::{Naming, Taken},
-    series::{MAX_SERIES, Rejected, Store},
+    series::{Frozen, MAX_SERIES, Rejected, Store},
 };
 pub use self::{
     server::{Page, serve},
     text::TextFormat,
 };
 
-/// Series are looked through for expired ones at most this often; a scrape does so as well.
+/// Series are looked through for expired ones at most this often, unless there is no room for more.
 const EXPIRE_EVERY: Duration = Duration::from_secs(30);
+/// Series that a scrape takes at a time: the pipeline waits for as long. A family is taken as a whole.
+const PART: usize = 2_000;
 /// Metrics that are named in the log as not served, each once.
 const MAX_TOLD: usize = 1_000;
 
@@ -113,8 +115,9 @@ impl RenderOptions {
 pub fn render(request: &ExportMetricsServiceRequest, options: RenderOptions) -> String {
     let mut store = Store::default();
     let naming = Naming { suffixes: options.suffixes, identify: options.job_and_instance };
-    intake::take(&mut store, request, naming, Instant::now());
-    text::page(&store, options.format, options.send_timestamps)
+    let now = Instant::now();
+    intake::take(&mut store, request, naming, now);
+    text::page(&store.freeze(None, usize::MAX, Duration::MAX, now), options.format, options.send_timestamps)
 }
 
 /// Held by the exporter and, as long as it serves, by the page.
@@ -122,6 +125,36 @@ struct Held {
     store: Store,
     expired: Instant,
     told: BTreeSet<(String, Rejected)>,
+}
+
+impl Held {
+    fn expire(&mut self, age: Duration, now: Instant) {
+        self.store.expire(age, now);
+        self.expired = now;
+    }
+
+    fn expires(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.expired) >= EXPIRE_EVERY
+    }
+}
+
+/// All that is served now. The lock is held for a part at a time, and never while a page is written.
+fn snapshot(held: &Mutex<Held>, age: Duration, now: Instant) -> Vec<Frozen> {
+    let mut families: Vec<Frozen> = Vec::new();
+    loop {
+        let after = families.last().map(|family| family.name.as_str());
+        let mut part = {
+            let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+            if held.expires(now) {
+                held.expire(age, now);
+            }
+            held.store.freeze(after, PART, age, now)
+        };
+        if part.is_empty() {
+            return families;
+        }
+        families.append(&mut part);
+    }
 }
 
 struct Prometheus {
@@ -150,9 +183,8 @@ impl Prometheus {
     fn take(&self, request: &ExportMetricsServiceRequest, now: Instant) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let full = held.store.len() >= MAX_SERIES;
-        if full || now.saturating_duration_since(held.expired) >= EXPIRE_EVERY {
-            held.store.expire(self.settings.metric_expiration, now);
-            held.expired = now;
+        if full || held.expires(now) {
+            held.expire(self.settings.metric_expiration, now);
         }
         let naming = Naming { suffixes: true, identify: true };
         let Taken { accepted, rejected } = intake::take(&mut held.store, request, naming, now);
@@ -164,7 +196,8 @@ impl Prometheus {
         for (metric, reason) in rejected {
             let key = (metric, reason);
             if held.told.len() < MAX_TOLD && !held.told.contains(&key) {
-                tracing::warn!(exporter = %self.id, metric = %key.0, "not served: {}", why(reason));
+                let metric = crate::plain(&key.0);
+                tracing::warn!(exporter = %self.id, %metric, "not served: {}", why(reason));
                 held.told.insert(key);
             }
         }
@@ -174,9 +207,7 @@ impl Prometheus {
         let held = Arc::clone(&self.held);
         let (age, timestamps) = (self.settings.metric_expiration, self.settings.send_timestamps);
         Page::new(self.settings.enable_open_metrics, move |format| {
-            let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
-            held.store.expire(age, Instant::now());
-            text::page(&held.store, format, timestamps)
+            text::page(&snapshot(&held, age, Instant::now()), format, timestamps)
         })
     }
 }

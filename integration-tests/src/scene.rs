@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use blameio::{
     cli::ConfigArgs,
-    command::{agent::Agent, config, logging},
+    command::{
+        agent::{Agent, More},
+        config, logging,
+    },
     lab::{Culprit, GroundTruth, Lab, LabOptions, Recorder, Storage, Throttle, Tick, Verdict},
 };
 use blameio_config::LogLevel;
@@ -96,7 +99,8 @@ pub async fn start_agent(configs: &[String], recorder: &Arc<Recorder>) -> Agent 
     let loaded = config::loaded(&args).expect("the test's configuration is good");
     let exporter: Arc<dyn Exporter> = Arc::clone(recorder) as Arc<dyn Exporter>;
     let id = "recorder".parse().expect("an id");
-    Agent::start_with(&loaded.configuration, Some((id, exporter))).await.expect("the agent starts")
+    let more = More { exporter: Some((id, exporter)), ..More::default() };
+    Agent::start(&loaded.configuration, more).await.expect("the agent starts")
 }
 
 impl Scene {

@@ -133,9 +133,18 @@ impl Graph {
         components: &Components,
         metrics: &AgentMetrics,
     ) -> Result<Self, Vec<ComponentError>> {
+        Self::build_with(configuration, components, metrics, BTreeMap::new())
+    }
+
+    /// The same, with extensions that were made in code beside those of the configuration.
+    pub fn build_with(
+        configuration: &Configuration,
+        components: &Components,
+        metrics: &AgentMetrics,
+        mut extensions: BTreeMap<ComponentId, Arc<dyn Extension>>,
+    ) -> Result<Self, Vec<ComponentError>> {
         let mut errors = Vec::new();
         let bare = |id| Context { id, host: Arc::default(), metrics: metrics.clone() };
-        let mut extensions: BTreeMap<ComponentId, Arc<dyn Extension>> = BTreeMap::new();
         for reference in &configuration.service.extensions {
             match create(&configuration.extensions, components.extensions, &reference.id, &bare) {
                 Ok(extension) => drop(extensions.insert(reference.id.clone(), Arc::from(extension))),

@@ -12,6 +12,7 @@ pub mod host;
 pub mod metrics;
 pub mod output;
 pub mod role;
+pub mod schedule;
 pub mod server;
 pub mod signal;
 pub mod telemetry;

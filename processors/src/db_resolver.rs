@@ -1,7 +1,11 @@
 //! `db_resolver`: replaces files and threads by database objects and roles, and sums what falls together. What the
 //! catalog does not know becomes `(unresolved)`, never a guess.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    time::{Duration, Instant},
+};
 
 use blameio_config::{ComponentId, Decode, Signal, settings};
 use blameio_databases::{CatalogReader, Database, database};
@@ -59,6 +63,9 @@ pub const DB_RESOLVER: Factory<dyn Processor> = Factory {
 
 const SCOPE: &str = "blameio/db_resolver";
 
+/// A server of which nothing was heard for so long is forgotten: its instance is gone.
+const FORGET: Duration = Duration::from_hours(1);
+
 /// Where catalogs come from.
 pub enum Catalogs {
     /// From the declared databases.
@@ -96,7 +103,8 @@ pub struct DbResolver {
     catalogs: Catalogs,
     max_series: usize,
     join_labels: bool,
-    servers: BTreeMap<String, Series>,
+    nothing: CatalogReader,
+    servers: BTreeMap<String, (Instant, Series)>,
 }
 
 impl DbResolver {
@@ -106,6 +114,7 @@ impl DbResolver {
             catalogs,
             max_series: settings.max_series,
             join_labels: settings.join_labels,
+            nothing: CatalogReader::recorded(Vec::new()),
             servers: BTreeMap::new(),
         }
     }
@@ -115,7 +124,8 @@ impl DbResolver {
         let Some(instance) = attribute(&resource.attributes, SERVICE_INSTANCE_ID).map(str::to_owned) else {
             return;
         };
-        let Some(catalog) = self.catalogs.of(&instance) else { return };
+        // A server that nobody resolves for is no reason to hand inodes on as labels: its files are unresolved.
+        let catalog = self.catalogs.of(&instance).unwrap_or_else(|| self.nothing.clone());
         let mut raw = Vec::new();
         for scope in &mut resource_metrics.scope_metrics {
             raw.extend(scope.metrics.extract_if(.., |metric| position(metric).is_some()));
@@ -124,7 +134,9 @@ impl DbResolver {
             return;
         }
         resource_metrics.scope_metrics.retain(|scope| !scope.metrics.is_empty());
-        let series = self.servers.entry(instance).or_default();
+        let (seen, series) =
+            self.servers.entry(instance).or_insert_with(|| (Instant::now(), Series::default()));
+        *seen = Instant::now();
         let mut at = 0;
         for metric in &raw {
             at = at.max(take(metric, series, &catalog, self.max_series));
@@ -175,5 +187,10 @@ impl Processor for DbResolver {
             self.resolve(resource);
         }
         Ok(vec![Batch::metrics(request)])
+    }
+
+    fn tick(&mut self) -> Vec<Batch> {
+        self.servers.retain(|_, (seen, _)| seen.elapsed() < FORGET);
+        Vec::new()
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use blameio_config::{Decode, Signal, settings};
@@ -25,8 +25,9 @@ pub mod normal;
 pub mod owner;
 pub mod reading;
 pub mod top;
+pub mod windows;
 
-use channel::{Channel, Outcome};
+use channel::{Channel, Outcome, Patience};
 use owner::channel_attributes;
 
 settings! {
@@ -65,12 +66,18 @@ pub const LAG_ATTRIBUTION: Factory<dyn Processor> = Factory {
 /// connections that may have to wait for a CPU on a busy host.
 const NOISE: f64 = 0.1;
 
+/// A time that is older than the newest by more than this is a clock that was set back.
+const CLOCK_STEP: Duration = Duration::from_secs(10);
+
+/// A server of which nothing was heard for so long is forgotten: its instance is gone.
+const FORGET: Duration = Duration::from_hours(1);
+
 const SCOPE: &str = "blameio/lag_attribution";
 
 #[derive(Debug)]
 struct Server {
     resource: Resource,
-    start: u64,
+    seen: Instant,
     channels: BTreeMap<String, Channel>,
 }
 
@@ -99,18 +106,21 @@ impl LagAttribution {
         }
         let server = self.servers.entry(instance).or_insert_with(|| Server {
             resource: Resource::default(),
-            start: unix_nano(SystemTime::now()),
+            seen: Instant::now(),
             channels: BTreeMap::new(),
         });
         server.resource = resource;
+        server.seen = Instant::now();
         for lag in readings.lags {
-            self.newest = self.newest.max(lag.at);
-            server.channels.entry(lag.channel.clone()).or_default().lag(lag);
+            self.newest = newest(self.newest, lag.at);
+            let channel = server.channels.entry(lag.channel.clone()).or_insert_with(|| Channel::new(lag.at));
+            channel.lag(lag);
         }
         if !readings.threads.is_empty() {
-            self.newest = self.newest.max(readings.threads_at);
+            self.newest = newest(self.newest, readings.threads_at);
             // A physical replica has one channel, without a name, and all critical threads work for it.
-            let channel = server.channels.entry(String::new()).or_default();
+            let channel =
+                server.channels.entry(String::new()).or_insert_with(|| Channel::new(readings.threads_at));
             channel.threads(readings.threads_at, &readings.threads);
         }
         let ended = readings.ended.into_iter();
@@ -123,13 +133,17 @@ impl LagAttribution {
     }
 
     fn due(&mut self, now: u64) -> Vec<ResourceMetrics> {
-        let tolerance = nanos(self.window / 2);
-        let patience = nanos(self.window + self.window / 2);
+        let patience = Patience {
+            tolerance: nanos(self.window / 10),
+            longest: nanos(self.window + self.window / 2),
+            noise: NOISE,
+            top_k: self.top_k,
+        };
         let mut due = Vec::new();
         for server in self.servers.values_mut() {
             for (name, channel) in &mut server.channels {
-                for outcome in channel.due(now, tolerance, patience, NOISE, self.top_k) {
-                    due.push(emit(&server.resource, server.start, name, channel, &outcome));
+                for outcome in channel.due(now, &patience) {
+                    due.push(emit(&server.resource, channel.start(), name, &outcome));
                 }
             }
         }
@@ -141,13 +155,12 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn emit(
-    resource: &Resource,
-    start: u64,
-    name: &str,
-    channel: &Channel,
-    outcome: &Outcome,
-) -> ResourceMetrics {
+/// The newest time heard of. A clock that was set back is followed, or nothing would ever be waited for again.
+fn newest(newest: u64, at: u64) -> u64 {
+    if at + nanos(CLOCK_STEP) < newest { at } else { newest.max(at) }
+}
+
+fn emit(resource: &Resource, start: u64, name: &str, outcome: &Outcome) -> ResourceMetrics {
     let (address, port) = reading::address(resource);
     let base = channel_attributes(address, port, name);
     let with = |more: Vec<KeyValue>| base.iter().cloned().chain(more).collect::<Vec<_>>();
@@ -161,10 +174,10 @@ fn emit(
     for owner in &outcome.ended {
         builder.ended(&signal::LAG_BLAME, with(owner.attributes()), gauge);
     }
-    for (owner, seconds) in channel.accrued() {
+    for (owner, seconds) in &outcome.accrued {
         builder.point(&signal::LAG_ACCRUED, *seconds, with(owner.attributes()), sum);
     }
-    for ((state, subject), seconds) in channel.apply_time() {
+    for ((state, subject), seconds) in &outcome.apply_time {
         let mut attributes = subject.attributes();
         attributes.push(key_value(THREAD_STATE, state.as_str()));
         builder.point(&signal::APPLY_TIME, *seconds, with(attributes), sum);
@@ -182,6 +195,15 @@ fn emit_end(resource: &Resource, name: &str, channel: &Channel, at: u64) -> Reso
     for owner in channel.shown() {
         let attributes = base.iter().cloned().chain(owner.attributes()).collect();
         builder.ended(&signal::LAG_BLAME, attributes, time);
+    }
+    for owner in channel.accrued_issued() {
+        let attributes = base.iter().cloned().chain(owner.attributes()).collect();
+        builder.ended(&signal::LAG_ACCRUED, attributes, time);
+    }
+    for (state, subject) in channel.apply_time_issued() {
+        let state = key_value(THREAD_STATE, state.as_str());
+        let attributes = base.iter().cloned().chain(subject.attributes()).chain([state]).collect();
+        builder.ended(&signal::APPLY_TIME, attributes, time);
     }
     builder.finish()
 }
@@ -202,6 +224,7 @@ impl Processor for LagAttribution {
     }
 
     fn tick(&mut self) -> Vec<Batch> {
+        self.servers.retain(|_, server| server.seen.elapsed() < FORGET);
         // Wall time ends the wait for a file_io receiver that has nothing to say.
         let resource_metrics = self.due(unix_nano(SystemTime::now()));
         if resource_metrics.is_empty() {

@@ -33,6 +33,8 @@ static __always_inline void join(struct slot *slot, __u32 tid, const struct proc
 	slot->role = process->role;
 	slot->critical = thread && thread->state != STATE_EXITED;
 	slot->epoch = epoch;
+	/* A name may have been removed to make room. */
+	slot->super = 0;
 }
 
 /* A write that goes past the end the file had when it began is an extend, whatever another writer did meanwhile. */
@@ -62,9 +64,10 @@ static __always_inline struct io_row *overflow_row(const struct io_key *key)
 	return row;
 }
 
-static __always_inline struct io_row *row_of(const struct io_key *key, __u32 fd)
+static __always_inline struct io_row *row_of(const struct io_key *key)
 {
 	struct io_row *row = bpf_map_lookup_elem(&io, key);
+	struct naming *state;
 
 	if (row)
 		return row;
@@ -72,22 +75,46 @@ static __always_inline struct io_row *row_of(const struct io_key *key, __u32 fd)
 	row = bpf_map_lookup_elem(&io, key);
 	if (!row)
 		return overflow_row(key);
-	remember_name(fd, &key->file);
+	state = the_naming();
+	if (state && state->full == current_epoch() && !bpf_map_lookup_elem(&files, &key->file))
+		count_lost(LOST_FILES_FULL);
 	return row;
 }
 
-static __always_inline void account_begin(struct slot *slot, __u32 fd, const struct inode_view *view, __u8 operation)
+static __always_inline void account_begin(struct slot *slot, struct file *file, const struct inode_view *view,
+					  __u8 operation)
 {
-	/* Mostly the file of the operation before. */
-	if (slot->super != (__u64)view->super || slot->file.inode != view->inode ||
-	    slot->file.generation != view->generation) {
+	struct naming *state = the_naming();
+
+	/* Mostly the file of the operation before, and nothing has happened since that could give it another name. */
+	if (state && (slot->super != (__u64)view->super || slot->file.inode != view->inode ||
+		      slot->file.generation != view->generation || slot->opened != (__u64)file ||
+		      slot->moves != (__u32)state->moves)) {
+		slot->moves = state->moves;
 		identify(view, &slot->file);
 		slot->super = (__u64)view->super;
+		slot->opened = (__u64)file;
+		remember_name(file, &slot->file, state, slot->epoch);
 	}
-	slot->fd = fd;
 	slot->start_ns = bpf_ktime_get_ns();
 	/* Last: from here on the scheduler's probe sees the operation. */
 	slot->operation = operation;
+}
+
+static __always_inline void by_path_begin(struct slot *slot)
+{
+	slot->file = no_slot.file;
+	slot->super = 0;
+	slot->operation = OPERATION_BY_PATH;
+}
+
+static __always_inline void by_path_end(struct slot *slot, __s64 result)
+{
+	struct naming *state = the_naming();
+
+	slot->operation = OPERATION_NONE;
+	if (state && !result)
+		__sync_fetch_and_add(&state->moves, 1);
 }
 
 static __always_inline void account_end(struct slot *slot, __u32 tid, __s64 result)
@@ -101,7 +128,7 @@ static __always_inline void account_end(struct slot *slot, __u32 tid, __s64 resu
 	slot->operation = OPERATION_NONE;
 	if (slot->critical)
 		key.tid = tid;
-	row = row_of(&key, slot->fd);
+	row = row_of(&key);
 	if (row) {
 		row->operations += 1;
 		row->time_ns += elapsed;

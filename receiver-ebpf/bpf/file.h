@@ -71,52 +71,56 @@ static __always_inline void identify(const struct inode_view *view, struct file_
 	id->inode = view->inode;
 }
 
-/* Keeps the name of a file that is counted for the first time. */
-static __always_inline void remember_name(__u32 fd, const struct file_id *id)
+/* Reads the names from the leaf up. 0 if one cannot be read. */
+static __always_inline int read_names(struct dentry *dentry, struct file_name *name)
 {
-	struct file_id now = {};
-	struct file_name *name;
-	struct dentry *dentry, *parent;
-	struct inode_view view;
-	struct file *file;
-	__u32 zero = 0;
-	long length;
+	struct dentry *parent;
 	int i;
 
-	if (bpf_map_lookup_elem(&files, id))
-		return;
-	name = bpf_map_lookup_elem(&scratch, &zero);
-	if (!name)
-		return;
-	/* Another thread may have closed the descriptor since the operation began. */
-	file = file_of(fd);
-	if (!file || !view_file(file, &view)) {
-		count_lost(LOST_NAME_UNREADABLE);
-		return;
-	}
-	identify(&view, &now);
-	if (now.device != id->device || now.generation != id->generation || now.inode != id->inode) {
-		count_lost(LOST_NAME_UNREADABLE);
-		return;
-	}
-	__builtin_memset(name, 0, sizeof(*name));
-	dentry = BPF_CORE_READ(file, f_path.dentry);
 	for (i = 0; i < NAMES; i++) {
 		parent = BPF_CORE_READ(dentry, d_parent);
 		if (!parent || parent == dentry)
 			break;
-		length = bpf_probe_read_kernel_str(name->names[i], NAME_SIZE, BPF_CORE_READ(dentry, d_name.name));
-		if (length <= 1) {
-			count_lost(LOST_NAME_UNREADABLE);
-			return;
-		}
-		if (length == NAME_SIZE)
+		if (bpf_probe_read_kernel_str(name->names[i], NAME_SIZE, BPF_CORE_READ(dentry, d_name.name)) <= 1)
+			return 0;
+		if (BPF_CORE_READ(dentry, d_name.hash_len) >> 32 >= NAME_SIZE)
 			name->truncated |= 1 << i;
 		name->depth = i + 1;
 		dentry = parent;
 	}
-	if (bpf_map_update_elem(&files, id, name, BPF_NOEXIST) && !bpf_map_lookup_elem(&files, id))
-		count_lost(LOST_FILES_FULL);
+	return 1;
+}
+
+/*
+ * Keeps the name of a file, or replaces it: a file is renamed, and an inode's next owner has the same identity on a
+ * file system without generations.
+ */
+static __always_inline void remember_name(struct file *file, const struct file_id *id, struct naming *state,
+					  __u32 epoch)
+{
+	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
+	/* Before the name: if a rename comes between, the next look finds a difference and reads again. */
+	__u64 leaf = BPF_CORE_READ(dentry, d_name.hash_len);
+	struct file_name *known = bpf_map_lookup_elem(&files, id), *name;
+	__u32 zero = 0;
+	long error;
+
+	if (known ? known->leaf == leaf : state->full == epoch)
+		return;
+	name = bpf_map_lookup_elem(&scratch, &zero);
+	if (!name)
+		return;
+	__builtin_memset(name, 0, sizeof(*name));
+	name->leaf = leaf;
+	if (!read_names(dentry, name)) {
+		count_lost(LOST_NAME_UNREADABLE);
+		return;
+	}
+	error = bpf_map_update_elem(&files, id, name, BPF_ANY);
+	if (error == -E2BIG)
+		state->full = epoch;
+	else if (!error && known)
+		__sync_fetch_and_add(&state->renamed, 1);
 }
 
 #endif

@@ -24,6 +24,7 @@ struct inode {
 };
 
 struct qstr {
+	__u64 hash_len; /* hash below, length above 32 bits */
 	const unsigned char *name;
 };
 

@@ -18,6 +18,7 @@ enum operation {
 	OPERATION_FSYNC,
 	OPERATION_PREFETCH,
 	OPERATION_TRUNCATE,
+	OPERATION_BY_PATH, /* of no known file: makes a state, and no row */
 };
 
 /* Exclusive: a thread is in one of them at every moment. */
@@ -25,7 +26,7 @@ enum state {
 	STATE_CPU,
 	STATE_RUNQUEUE,
 	STATE_READ,
-	STATE_WRITE, /* also extend and truncate */
+	STATE_WRITE, /* also extend, truncate, and operations by path */
 	STATE_FSYNC,
 	STATE_PREFETCH,
 	STATE_WAIT,
@@ -46,7 +47,10 @@ enum lost {
 	LOST_REASONS,
 };
 
-/* Inode number and device alone are reused; the generation tells the next owner of a number apart. */
+/*
+ * Inode number and device alone are reused; the generation tells the next owner of a number apart, where the file
+ * system has one. All 0 in an operation by path.
+ */
 struct file_id {
 	__u32 device; /* s_dev: not always what stat() says */
 	__u32 generation;
@@ -66,14 +70,15 @@ struct slot {
 	__u64 size;   /* of the file, when the operation began */
 	__u64 amount; /* bytes to count if it succeeds and the return value does not say */
 	struct file_id file;
-	__u32 fd;
+	__u32 moves; /* of struct naming, when the name was last compared */
 	__u16 server;
 	__u8 role;
 	__u8 operation; /* OPERATION_NONE: not in one */
 	__u32 epoch;	/* of server, role and critical */
 	__u8 critical;
 	__u8 reserved[3];
-	__u64 super; /* the address of the file's super block, whose number is file.device */
+	__u64 super; /* the address of the file's super block, whose number is file.device; 0: look again */
+	__u64 opened; /* the address of the open file */
 };
 
 struct io_key {
@@ -100,9 +105,17 @@ struct overflow_key {
 #define NAMES 4
 #define NAME_SIZE 64
 struct file_name {
+	__u64 leaf;	 /* hash and length of the leaf's name: another one means that the name is another's */
 	__u32 depth;	 /* how many of the names are set */
 	__u32 truncated; /* bit n: name n did not fit */
 	char names[NAMES][NAME_SIZE]; /* from the leaf up */
+};
+
+/* What is known of the names as a whole. */
+struct naming {
+	__u64 moves;   /* calls by path of watched processes, after which an inode may have another name or owner */
+	__u64 full;    /* the epoch in which `files` had no room: until the next one nobody tries again */
+	__u64 renamed; /* names that were replaced */
 };
 
 /* Buckets of scale 2 from 2^-20 to 2^4 s (1 us to 16 s): (4 + 20) << 2. */
@@ -158,8 +171,12 @@ MAP(durations, BPF_MAP_TYPE_HASH, struct duration_key, struct durations, 7168);
 MAP(critical, BPF_MAP_TYPE_HASH, __u32, struct thread, 64);
 MAP(thread_time, BPF_MAP_TYPE_HASH, struct thread_time_key, __u64, 8192);
 MAP(lost, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, LOST_REASONS);
-/* Counts what user space changes of `processes` and `critical`. Until it moves, what a slot keeps of them holds. */
+/*
+ * Counts what user space changes of `processes` and `critical`, and what it removes of `files`. Until it moves, what a
+ * slot keeps of them holds.
+ */
 MAP(watch_epoch, BPF_MAP_TYPE_ARRAY, __u32, __u64, 1);
+MAP(naming, BPF_MAP_TYPE_ARRAY, __u32, struct naming, 1);
 /* A name is too large for the stack. */
 MAP(scratch, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct file_name, 1);
 
@@ -169,6 +186,13 @@ static __always_inline __u32 current_epoch(void)
 	__u64 *epoch = bpf_map_lookup_elem(&watch_epoch, &zero);
 
 	return epoch ? *epoch : 0;
+}
+
+static __always_inline struct naming *the_naming(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&naming, &zero);
 }
 
 static __always_inline void count_lost(__u32 reason)

@@ -20,6 +20,7 @@ enum call {
 	CALL_ALLOCATE,	/* fd, mode, offset, length */
 	CALL_ADVISE,	/* fd, offset, length, advice */
 	CALL_TRUNCATE,
+	CALL_PATH, /* names its file: no descriptor tells which */
 };
 
 #if defined(__TARGET_ARCH_x86)
@@ -42,11 +43,17 @@ const volatile __u8 syscalls[SYSCALLS] = {
 	[74] = CALL_SYNC,      /* fsync */
 	[75] = CALL_SYNC,      /* fdatasync */
 	[77] = CALL_TRUNCATE,  /* ftruncate */
+	[76] = CALL_PATH,      /* truncate */
+	[82] = CALL_PATH,      /* rename */
+	[87] = CALL_PATH,      /* unlink */
 	[221] = CALL_ADVISE,   /* fadvise64 */
+	[263] = CALL_PATH,     /* unlinkat */
+	[264] = CALL_PATH,     /* renameat */
 	[277] = CALL_SYNC,     /* sync_file_range */
 	[285] = CALL_ALLOCATE, /* fallocate */
 	[295] = CALL_READ,     /* preadv */
 	[296] = CALL_PWRITE,   /* pwritev */
+	[316] = CALL_PATH,     /* renameat2 */
 	[327] = CALL_READ,     /* preadv2 */
 	[328] = CALL_PWRITEV2, /* pwritev2 */
 };
@@ -63,5 +70,6 @@ const volatile __u8 syscalls[SYSCALLS] = {
 #define POSIX_FADV_WILLNEED 3
 #define FALLOC_FL_PUNCH_HOLE 0x02
 #define FALLOC_FL_COLLAPSE_RANGE 0x08
+#define E2BIG 7
 
 #endif

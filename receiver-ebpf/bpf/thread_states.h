@@ -22,6 +22,7 @@ static __always_inline __u64 state_of(__u8 operation)
 	case OPERATION_WRITE:
 	case OPERATION_EXTEND:
 	case OPERATION_TRUNCATE:
+	case OPERATION_BY_PATH:
 		return STATE_WRITE;
 	case OPERATION_FSYNC:
 		return STATE_FSYNC;

@@ -42,6 +42,8 @@ static __always_inline __u8 operation_of(struct pt_regs *regs, __u8 call)
 		return (__u32)ARGUMENT_4(regs) == POSIX_FADV_WILLNEED ? OPERATION_PREFETCH : OPERATION_NONE;
 	case CALL_TRUNCATE:
 		return OPERATION_TRUNCATE;
+	case CALL_PATH:
+		return OPERATION_BY_PATH;
 	default:
 		return OPERATION_NONE;
 	}
@@ -53,9 +55,9 @@ int on_sys_enter(__u64 *ctx)
 	struct pt_regs *regs = (struct pt_regs *)ctx[0];
 	__u64 number = ctx[1];
 	struct process *process;
-	__u32 tid, tgid, fd, epoch;
-	struct inode_view view;
-	struct file *file;
+	__u32 tid, tgid, epoch;
+	struct inode_view view = {};
+	struct file *file = NULL;
 	struct slot *slot;
 	__u64 pid_tgid;
 	__u8 call, operation;
@@ -76,10 +78,11 @@ int on_sys_enter(__u64 *ctx)
 	operation = operation_of(regs, call);
 	if (operation == OPERATION_NONE)
 		return 0;
-	fd = ARGUMENT_1(regs);
-	file = file_of(fd);
-	if (!file || !view_file(file, &view))
-		return 0;
+	if (operation != OPERATION_BY_PATH) {
+		file = file_of(ARGUMENT_1(regs));
+		if (!file || !view_file(file, &view))
+			return 0;
+	}
 	slot = bpf_map_lookup_elem(&threads, &tid);
 	if (!slot) {
 		slot = make_slot(tid);
@@ -88,6 +91,10 @@ int on_sys_enter(__u64 *ctx)
 	}
 	if (slot->epoch != epoch)
 		join(slot, tid, process, epoch);
+	if (operation == OPERATION_BY_PATH) {
+		by_path_begin(slot);
+		return 0;
+	}
 	slot->amount = 0;
 	if (operation == OPERATION_WRITE) {
 		slot->size = view.size;
@@ -95,7 +102,7 @@ int on_sys_enter(__u64 *ctx)
 	} else if (operation == OPERATION_EXTEND) {
 		slot->amount = ARGUMENT_4(regs);
 	}
-	account_begin(slot, fd, &view, operation);
+	account_begin(slot, file, &view, operation);
 	return 0;
 }
 
@@ -111,7 +118,11 @@ int on_sys_exit(__u64 *ctx)
 		return 0;
 	tid = bpf_get_current_pid_tgid();
 	slot = bpf_map_lookup_elem(&threads, &tid);
-	if (slot && slot->operation != OPERATION_NONE)
+	if (!slot)
+		return 0;
+	if (slot->operation == OPERATION_BY_PATH)
+		by_path_end(slot, (__s64)ctx[1]);
+	else if (slot->operation != OPERATION_NONE)
 		account_end(slot, tid, (__s64)ctx[1]);
 	return 0;
 }

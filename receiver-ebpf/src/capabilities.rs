@@ -5,7 +5,7 @@ const CAP_SYS_ADMIN: u32 = 21;
 const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
 
-/// What is needed and not there, of the effective set in the text of /proc/self/status.
+/// What is needed and not there, of the effective set in the text of /proc/thread-self/status.
 fn missing_in(status: &str) -> Vec<&'static str> {
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let held = line.and_then(|value| u64::from_str_radix(value.trim(), 16).ok()).unwrap_or(0);
@@ -17,9 +17,9 @@ fn missing_in(status: &str) -> Vec<&'static str> {
     needed.into_iter().filter(|(bit, _)| !has(*bit)).map(|(_, name)| name).collect()
 }
 
-/// What this process lacks.
+/// What this thread lacks: threads of a process may differ.
 pub(crate) fn missing() -> Vec<&'static str> {
-    missing_in(&std::fs::read_to_string("/proc/self/status").unwrap_or_default())
+    missing_in(&std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default())
 }
 
 #[cfg(test)]

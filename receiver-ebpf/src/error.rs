@@ -16,6 +16,15 @@ pub enum ProbeError {
         /// What reading it said.
         reason: String,
     },
+    /// The numbers of processes here are not those that the kernel's probes see.
+    #[error(
+        "the agent must be in the initial pid namespace, or it would watch other processes than it means ({found}): \
+         share the host's (Kubernetes: hostPID: true, Docker: --pid=host), with /proc of that namespace"
+    )]
+    PidNamespace {
+        /// What was found.
+        found: String,
+    },
     /// The kernel refused, and capabilities are missing.
     #[error(
         "the kernel refused to load the probes: {} missing; grant CAP_BPF and CAP_PERFMON (systemd: \

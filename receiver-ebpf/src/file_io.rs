@@ -71,7 +71,8 @@ pub const FILE_IO: Factory<dyn Receiver> = Factory {
 /// Between two attempts to load probes that the kernel refused.
 const LOAD_RETRY: Duration = Duration::from_secs(30);
 
-/// A row is swept when it did not move for so many collections and nobody can write to it.
+/// A row is swept when it did not move for so many collections and nobody can write to it, or for a tenth of them when
+/// the maps fill up.
 const IDLE_COLLECTIONS: u64 = 600;
 
 /// Between two sweeps.
@@ -117,21 +118,31 @@ impl Receiver for FileIo {
                 () = sleep(until_next(self.interval)) => {}
             }
             let taken = tokio::task::block_in_place(|| {
-                watch.apply(&mut probes);
-                let snapshot = probes.snapshot()?;
-                if Instant::now() >= sweep_due {
+                let sweep = Instant::now() >= sweep_due;
+                if sweep {
                     sweep_due = Instant::now() + SWEEP_INTERVAL;
+                    watch.compare(&probes.watched_processes());
+                }
+                watch.apply(&mut probes);
+                if sweep {
+                    // Right before a snapshot, which tells what is not there any more.
                     probes.sweep(IDLE_COLLECTIONS, |file| emitter.is_gone(file, &watch))?;
                 }
+                let snapshot = probes.snapshot()?;
                 losses.tell(&self.id, &snapshot.lost);
-                Ok::<_, ProbeError>(emitter.emit(&snapshot, &watch, &mut probes))
+                let request = emitter.emit(&snapshot, &watch, &mut probes);
+                Ok::<_, ProbeError>((request, snapshot.exited_threads))
             });
-            control.heartbeat.beat();
             match taken {
-                Ok(request) => {
+                Ok((request, exited)) => {
+                    // Only now: a receiver that cannot read is not alive.
+                    control.heartbeat.beat();
                     failing = None;
-                    if let Err(refused) = output.send(Batch::metrics(request)).await {
-                        tracing::debug!(receiver = %self.id, %refused, "a collection was refused; sums lose nothing");
+                    match output.send(Batch::metrics(request)).await {
+                        Ok(()) => watch.exited(&exited, &mut probes),
+                        Err(refused) => {
+                            tracing::debug!(receiver = %self.id, %refused, "a collection was refused; sums lose nothing");
+                        }
                     }
                 }
                 Err(error) => {

@@ -54,25 +54,44 @@ impl<K: Pod, V: Pod> KernelMap<K, V> {
         ProbeError::Map { map: self.name, action, source }
     }
 
-    fn element(&self, command: Command, key: &K, value: u64) -> io::Result<()> {
+    /// `values` is empty for commands without one, or holds as many as the map keeps per key.
+    fn element(&self, command: Command, key: &K, values: &mut [V]) -> io::Result<()> {
+        if !matches!(command, Command::Delete) && values.len() != self.copies {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         let mut attributes = ElementAttributes {
             map: number(self.fd()),
             reserved: 0,
             key: address(bytes_of(key)),
-            value,
+            // The kernel refuses an address where the command has no value.
+            value: if values.is_empty() { 0 } else { address_mut(bytemuck::cast_slice_mut(values)) },
             flags: 0,
         };
-        bpf(command, &mut attributes)
+        #[expect(unsafe_code, reason = "bpf(2) has no wrapper in libc")]
+        // SAFETY: key and values are borrowed until the call returns. `new` made sure that they have the map's sizes,
+        // a value per processor where the map keeps that many, and the types take any bytes.
+        unsafe {
+            bpf(command, &mut attributes)
+        }
     }
 
     /// The value of one processor or of all, in order.
     pub(crate) fn copies(&self, key: &K) -> Result<Option<Vec<V>>, ProbeError> {
         let mut values = vec![V::zeroed(); self.copies];
-        let value = address_mut(bytemuck::cast_slice_mut(&mut values));
-        match self.element(Command::Lookup, key, value) {
+        match self.element(Command::Lookup, key, &mut values) {
             Ok(()) => Ok(Some(values)),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
             Err(error) => Err(self.error("read", error)),
+        }
+    }
+
+    /// Removes an element and returns its last values: nothing that was written before is missed.
+    pub(crate) fn take(&self, key: &K) -> Result<Option<Vec<V>>, ProbeError> {
+        let mut values = vec![V::zeroed(); self.copies];
+        match self.element(Command::LookupAndDelete, key, &mut values) {
+            Ok(()) => Ok(Some(values)),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+            Err(error) => Err(self.error("remove from", error)),
         }
     }
 
@@ -84,13 +103,19 @@ impl<K: Pod, V: Pod> KernelMap<K, V> {
     /// Inserts or replaces. Only for maps that keep one value per key.
     pub(crate) fn set(&self, key: &K, value: &V) -> Result<(), ProbeError> {
         let mut copies = vec![*value; self.copies];
-        let value = address_mut(bytemuck::cast_slice_mut(&mut copies));
-        self.element(Command::Update, key, value).map_err(|error| self.error("write", error))
+        self.element(Command::Update, key, &mut copies).map_err(|error| self.error("write", error))
     }
 
     /// True if there was one.
     pub(crate) fn delete(&self, key: &K) -> bool {
-        self.element(Command::Delete, key, 0).is_ok()
+        self.element(Command::Delete, key, &mut []).is_ok()
+    }
+
+    /// Every key.
+    pub(crate) fn keys(&self) -> Result<Vec<K>, ProbeError> {
+        let mut keys = Vec::new();
+        self.for_each(|key, _| keys.push(key))?;
+        Ok(keys)
     }
 
     /// Every key with its values, one per copy. What is added meanwhile may be in or not.
@@ -112,7 +137,10 @@ impl<K: Pod, V: Pod> KernelMap<K, V> {
                 element_flags: 0,
                 flags: 0,
             };
-            let result = bpf(Command::LookupBatch, &mut attributes);
+            #[expect(unsafe_code, reason = "bpf(2) has no wrapper in libc")]
+            // SAFETY: all buffers outlive the call and hold `size` elements of the sizes that `new` compared with the
+            // map's; a position is 4 bytes; the types take any bytes.
+            let result = unsafe { bpf(Command::LookupBatch, &mut attributes) };
             let done = match result {
                 Ok(()) => false,
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,

@@ -10,6 +10,7 @@ mod histogram;
 mod kernel_map;
 mod limits;
 mod names;
+mod namespace;
 mod object;
 mod provider;
 mod raw;

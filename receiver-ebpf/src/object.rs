@@ -8,7 +8,7 @@ use crate::error::{ProbeError, advice, chain, errno};
 use crate::kernel_map::KernelMap;
 use crate::limits::Limits;
 use crate::raw::{
-    DurationKey, Durations, FileId, FileName, IoCounters, IoKey, OverflowKey, Process, Slot, Thread,
+    DurationKey, Durations, FileId, FileName, IoCounters, IoKey, Naming, OverflowKey, Process, Slot, Thread,
     ThreadTimeKey,
 };
 
@@ -40,6 +40,7 @@ pub(crate) struct Maps {
     pub(crate) thread_time: KernelMap<ThreadTimeKey, u64>,
     pub(crate) lost: KernelMap<u32, u64>,
     pub(crate) watch_epoch: KernelMap<u32, u64>,
+    pub(crate) naming: KernelMap<u32, Naming>,
 }
 
 /// The kernel's own types.
@@ -137,5 +138,6 @@ pub(crate) fn take_maps(object: &mut Ebpf) -> Result<Maps, ProbeError> {
         thread_time: KernelMap::new("thread_time", take("thread_time"), processors)?,
         lost: KernelMap::new("lost", take("lost"), processors)?,
         watch_epoch: KernelMap::new("watch_epoch", take("watch_epoch"), processors)?,
+        naming: KernelMap::new("naming", take("naming"), processors)?,
     })
 }

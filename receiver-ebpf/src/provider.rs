@@ -10,6 +10,7 @@ use bytemuck::Zeroable;
 
 use crate::error::ProbeError;
 use crate::limits::Limits;
+use crate::namespace;
 use crate::object::{self, Maps, PROGRAMS};
 use crate::raw::{IoKey, Process, STATE_UNKNOWN, Thread};
 use crate::syscall::recursion_misses;
@@ -30,11 +31,21 @@ pub struct Probes {
     pub(crate) snapshots: u64,
     /// Per row its operations and the snapshot in which they last changed.
     pub(crate) changed: HashMap<IoKey, (u64, u64)>,
+    /// How large the maps are.
+    pub(crate) limits: Limits,
+    /// Counts the removals of rows.
+    pub(crate) removals: u64,
+    /// Operations that were counted in rows while they were removed.
+    pub(crate) swept_operations: u64,
+    /// The kernel's count of replaced names when they were last read.
+    pub(crate) renamed: u64,
 }
 
 impl Probes {
-    /// Loads and attaches everything. The capabilities may be dropped afterwards.
+    /// Loads and attaches everything. From Linux 5.19 on, a thread that only reads and watches needs no capability any
+    /// more.
     pub fn load(limits: &Limits) -> Result<Self, ProbeError> {
+        namespace::require_initial()?;
         let types = object::kernel_types()?;
         let mut object = object::load(limits, &types)?;
         for (program, tracepoint) in PROGRAMS {
@@ -47,12 +58,27 @@ impl Probes {
         for (program, tracepoint) in PROGRAMS {
             object::attach_program(&mut object, program, tracepoint)?;
         }
-        Ok(Self { object, maps, epoch, accounts: BTreeMap::new(), snapshots: 0, changed: HashMap::new() })
+        Ok(Self {
+            object,
+            maps,
+            epoch,
+            accounts: BTreeMap::new(),
+            snapshots: 0,
+            changed: HashMap::new(),
+            limits: limits.clone(),
+            removals: 0,
+            swept_operations: 0,
+            renamed: 0,
+        })
     }
 
     /// Counts a process from now on, or changes its server and role class. Its future children are counted from their
     /// first operation, with the same server and role class 0.
     pub fn watch_process(&mut self, tgid: u32, server: u16, role: u8) -> Result<(), ProbeError> {
+        // Asked again and again for a process that has ended, nothing is written, or every thread would look again.
+        if run_state(tgid).is_none() {
+            return Err(ProbeError::Gone { kind: "process", id: tgid });
+        }
         self.maps.processes.set(&tgid, &Process { server, role, reserved: [0; 5] })?;
         self.watched_has_changed()?;
         // If it ended before the insert, nobody would remove it, and a later process of the number would be counted.
@@ -71,8 +97,9 @@ impl Probes {
         }
     }
 
-    /// To be called after each change of `processes` and `critical`, or threads go on with what they have seen.
-    fn watched_has_changed(&mut self) -> Result<(), ProbeError> {
+    /// To be called after each change of `processes` and `critical` and each removal from `files`, or threads go on with
+    /// what they have seen.
+    pub(crate) fn watched_has_changed(&mut self) -> Result<(), ProbeError> {
         // The kernel compares 32 bits.
         self.epoch = (self.epoch % u64::from(u32::MAX)) + 1;
         self.maps.watch_epoch.set(&0, &self.epoch)
@@ -98,6 +125,9 @@ impl Probes {
         if self.accounts.contains_key(&tid) {
             return Ok(());
         }
+        if run_state(tid).is_none() {
+            return Err(ProbeError::Gone { kind: "thread", id: tid });
+        }
         self.purge_thread_time(tid);
         // The first move tells what the state was before: no race with reading it.
         let seed = Thread { state: STATE_UNKNOWN, since_ns: clock_ns(), ..Thread::zeroed() };
@@ -114,6 +144,7 @@ impl Probes {
     /// Stops splitting a thread's time and removes its rows. Its later operations count under its role class.
     pub fn forget_thread(&mut self, tid: u32) {
         if self.accounts.remove(&tid).is_some() {
+            self.removals += 1;
             self.maps.critical.delete(&tid);
             if let Err(error) = self.watched_has_changed() {
                 tracing::warn!(%error, tid, "a thread's operations are still counted apart");
@@ -151,6 +182,7 @@ impl Probes {
             thread_time,
             lost,
             watch_epoch,
+            naming,
         } = &self.maps;
         processes.memory_bytes()
             + threads.memory_bytes()
@@ -162,6 +194,7 @@ impl Probes {
             + thread_time.memory_bytes()
             + lost.memory_bytes()
             + watch_epoch.memory_bytes()
+            + naming.memory_bytes()
     }
 
     /// Events that the kernel did not give to the probes because one was already running on the processor.

@@ -16,6 +16,11 @@ pub struct FileId {
     pub inode: u64,
 }
 
+impl FileId {
+    /// Of operations by path, which do not tell their file: truncate, unlink, rename.
+    pub const BY_PATH: Self = Self { device: 0, generation: 0, inode: 0 };
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct Process {
@@ -32,7 +37,7 @@ pub(crate) struct Slot {
     pub(crate) size: u64,
     pub(crate) amount: u64,
     pub(crate) file: FileId,
-    pub(crate) fd: u32,
+    pub(crate) moves: u32,
     pub(crate) server: u16,
     pub(crate) role: u8,
     pub(crate) operation: u8,
@@ -40,6 +45,7 @@ pub(crate) struct Slot {
     pub(crate) critical: u8,
     pub(crate) reserved: [u8; 3],
     pub(crate) super_block: u64,
+    pub(crate) opened: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Pod, Zeroable)]
@@ -76,6 +82,7 @@ pub(crate) const NAME_SIZE: usize = 64;
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct FileName {
+    pub(crate) leaf: u64,
     pub(crate) depth: u32,
     pub(crate) truncated: u32,
     pub(crate) names: [[u8; NAME_SIZE]; NAMES],
@@ -97,6 +104,17 @@ pub(crate) struct Durations {
     pub(crate) zero: u64,
     pub(crate) buckets: [u64; DURATION_BUCKETS],
 }
+
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct Naming {
+    pub(crate) moves: u64,
+    pub(crate) full: u64,
+    pub(crate) renamed: u64,
+}
+
+/// `OPERATION_BY_PATH` in maps.h, which no row has.
+pub(crate) const OPERATION_BY_PATH: u8 = 7;
 
 /// `STATES` in maps.h: the seven states, and the one before the first move.
 pub(crate) const STATES: usize = 8;
@@ -152,9 +170,10 @@ mod tests {
     fn records_have_the_sizes_of_the_c_structs() {
         assert_eq!(size_of::<FileId>(), 16);
         assert_eq!(size_of::<Process>(), 8);
-        assert_eq!(size_of::<Slot>(), 72);
+        assert_eq!(size_of::<Slot>(), 80);
+        assert_eq!(size_of::<Naming>(), 24);
         assert_eq!(size_of::<IoKey>(), 24);
-        assert_eq!(size_of::<FileName>(), 264);
+        assert_eq!(size_of::<FileName>(), 272);
         assert_eq!(size_of::<DurationKey>(), 24);
         assert_eq!(size_of::<Durations>(), 784);
         assert_eq!(size_of::<Thread>(), 168);

@@ -2,7 +2,7 @@
 
 use crate::Probes;
 use crate::error::ProbeError;
-use crate::histogram::{DURATION_OFFSET, DURATION_SCALE, DURATION_ZERO_NS};
+use crate::histogram::{DURATION_OFFSET, DURATION_SCALE};
 use crate::raw::{DurationKey, Durations, IoCounters, IoKey, LOST_REASONS, OverflowKey};
 use crate::types::{DurationRow, IoRow, Operation, Snapshot};
 
@@ -47,7 +47,6 @@ pub(crate) fn duration_row(key: &DurationKey, value: &Durations) -> Option<Durat
         offset: DURATION_OFFSET,
         buckets: value.buckets.to_vec(),
         zero_count: value.zero,
-        zero_threshold_ns: DURATION_ZERO_NS,
         count,
         sum_ns: value.sum_ns,
     })
@@ -73,14 +72,15 @@ impl Probes {
         maps.durations.for_each(|key, values| {
             durations.extend(values.first().and_then(|value| duration_row(&key, value)));
         })?;
-        let mut lost = Vec::with_capacity(LOST_REASONS.len() + 1);
+        let mut lost = Vec::with_capacity(LOST_REASONS.len() + 2);
         for (index, reason) in (0_u32..).zip(LOST_REASONS) {
             let copies = maps.lost.copies(&index)?.unwrap_or_default();
             lost.push((reason, copies.iter().sum()));
         }
         lost.push(("probe skipped", self.skipped()));
+        lost.push(("row swept while written", self.swept_operations));
         let exited = self.accounts.iter().filter(|(_, account)| account.exited);
         let exited_threads = exited.map(|(tid, _)| *tid).collect();
-        Ok(Snapshot { monotonic_ns, io, threads, exited_threads, durations, lost })
+        Ok(Snapshot { monotonic_ns, io, threads, exited_threads, durations, removals: self.removals, lost })
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::capabilities;
 use crate::limits::Limits;
+use crate::namespace;
 use crate::object::{self, PROGRAMS};
 
 /// One thing that is needed.
@@ -24,12 +25,16 @@ impl Support {
 /// Tries everything that [`Probes::load`](crate::Probes::load) does except attaching, each part by itself.
 #[must_use]
 pub fn probe_support() -> Vec<Support> {
-    let mut found = Vec::with_capacity(PROGRAMS.len() + 3);
+    let mut found = Vec::with_capacity(PROGRAMS.len() + 4);
     let missing = capabilities::missing();
     found.push(if missing.is_empty() {
         Support::new("capabilities", true, "CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN")
     } else {
         Support::new("capabilities", false, format!("missing: {}", missing.join(", ")))
+    });
+    found.push(match namespace::require_initial() {
+        Ok(()) => Support::new("pid namespace", true, "the initial one"),
+        Err(error) => Support::new("pid namespace", false, error.to_string()),
     });
     let types = match object::kernel_types() {
         Ok(types) => types,

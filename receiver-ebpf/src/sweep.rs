@@ -1,17 +1,39 @@
-//! Makes room in the maps: removes rows that nobody can write to any more. Counters are never reset otherwise, and a
-//! row that comes back starts at 0.
+//! Makes room in the maps: removes rows that nobody can write to any more and, when a map fills up, rows that have been
+//! idle. Counters are never reset otherwise, and a row that comes back starts at 0.
+//!
+//! A probe that has found a row adds to it within a microsecond, even if the row is removed in between. What it adds is
+//! lost then, or goes to the row that takes the place: at most one operation per processor and removed row, and only of
+//! rows that did not move for a long time. What was added since the last look and went with the row is counted.
 
 use std::collections::HashSet;
 
 use crate::Probes;
 use crate::error::ProbeError;
-use crate::raw::{FileId, IoKey};
+use crate::raw::{DurationKey, FileId, IoCounters, IoKey, ThreadTimeKey};
 use crate::types::ThreadState;
+
+/// Above four fifths a map is crowded.
+fn crowded(entries: usize, limit: u32) -> bool {
+    u64::try_from(entries).unwrap_or(u64::MAX).saturating_mul(5) > u64::from(limit) * 4
+}
+
+fn operations(copies: &[IoCounters]) -> u64 {
+    copies.iter().fold(0, |sum, part| sum.wrapping_add(part.operations))
+}
+
+/// What may have to go together with rows, listed before any row is removed.
+struct Listed {
+    durations: Vec<DurationKey>,
+    times: Vec<ThreadTimeKey>,
+    names: Vec<FileId>,
+}
 
 impl Probes {
     /// Removes rows that did not change in the last `idle_snapshots` snapshots and have no writer left: their thread
     /// is forgotten or has exited, their server has no watched process, or `file_is_gone` says that the file was
-    /// removed. With a file's last row go its histograms and its name. Returns how many rows of operations went.
+    /// removed. When a map is more than four fifths full, rows that did not change in the last tenth of
+    /// `idle_snapshots` go too, and what is kept of files without a row. With a file's last row go its histograms and
+    /// its name. Returns how many rows of operations went.
     pub fn sweep(
         &mut self,
         idle_snapshots: u64,
@@ -21,55 +43,100 @@ impl Probes {
         self.maps
             .processes
             .for_each(|_, values| servers.extend(values.iter().map(|process| process.server)))?;
+        let listed = Listed {
+            durations: self.maps.durations.keys()?,
+            times: self.maps.thread_time.keys()?,
+            names: self.maps.files.keys()?,
+        };
+        let crowded = crowded(self.changed.len(), self.limits.io)
+            || crowded(listed.names.len(), self.limits.files)
+            || crowded(listed.durations.len(), self.limits.durations)
+            || crowded(listed.times.len(), self.limits.thread_time);
         let accounts = &self.accounts;
-        let idle: Vec<IoKey> = self
+        let idle: Vec<(IoKey, u64)> = self
             .changed
             .iter()
-            .filter(|(_, (_, since))| self.snapshots - since >= idle_snapshots)
-            .map(|(key, _)| *key)
-            .filter(|key| {
+            .filter(|(key, (_, since))| {
+                let idle = self.snapshots - since;
                 let thread_gone = key.tid != 0 && accounts.get(&key.tid).is_none_or(|account| account.exited);
-                thread_gone || !servers.contains(&key.server) || file_is_gone(&key.file)
+                (crowded && idle >= idle_snapshots.div_ceil(10))
+                    || (idle >= idle_snapshots
+                        && (thread_gone || !servers.contains(&key.server) || file_is_gone(&key.file)))
             })
+            .map(|(key, (operations, _))| (*key, *operations))
             .collect();
-        for key in &idle {
-            self.maps.io.delete(key);
-            self.changed.remove(key);
+        let mut rows = 0;
+        let mut swept = HashSet::new();
+        for (key, seen) in idle {
+            if self.sweep_row(&key, seen)? {
+                rows += 1;
+                swept.insert(key.file);
+            }
         }
-        let kept: HashSet<FileId> = self.changed.keys().map(|key| key.file).collect();
-        let swept: HashSet<FileId> =
-            idle.iter().map(|key| key.file).filter(|file| !kept.contains(file)).collect();
-        self.sweep_files(&swept, |file| {
-            swept.contains(file) || (!kept.contains(file) && file_is_gone(file))
+        let mut kept = HashSet::from([FileId::BY_PATH]);
+        self.maps.io.for_each(|key, _| {
+            kept.insert(key.file);
         })?;
-        Ok(idle.len())
+        let others = self.sweep_files(&listed, |file| {
+            !kept.contains(file) && (crowded || swept.contains(file) || file_is_gone(file))
+        })?;
+        if rows > 0 || others {
+            self.removals += 1;
+        }
+        Ok(rows)
     }
 
-    fn sweep_files(
-        &mut self,
-        swept: &HashSet<FileId>,
-        gone: impl Fn(&FileId) -> bool,
-    ) -> Result<(), ProbeError> {
-        let mut durations = Vec::new();
-        self.maps.durations.for_each(|key, _| durations.extend(gone(&key.file).then_some(key)))?;
-        for key in durations {
-            self.maps.durations.delete(&key);
+    /// Removes a row, unless it has moved since the last snapshot.
+    fn sweep_row(&mut self, key: &IoKey, seen: u64) -> Result<bool, ProbeError> {
+        if self.maps.io.copies(key)?.is_some_and(|copies| operations(&copies) != seen) {
+            // The next snapshot takes it for what it is.
+            return Ok(false);
         }
-        for file in swept {
-            self.maps.files.delete(file);
+        let last = self.maps.io.take(key)?;
+        self.changed.remove(key);
+        if let Some(copies) = &last {
+            self.swept_operations += operations(copies).saturating_sub(seen);
         }
-        let mut times = Vec::new();
-        self.maps.thread_time.for_each(|key, _| times.extend(gone(&key.file).then_some(key)))?;
-        for key in times {
-            let ns = self.maps.thread_time.get(&key)?.unwrap_or(0);
-            self.maps.thread_time.delete(&key);
+        Ok(last.is_some())
+    }
+
+    /// Removes what is kept of files. True if that was anything.
+    fn sweep_files(&mut self, listed: &Listed, gone: impl Fn(&FileId) -> bool) -> Result<bool, ProbeError> {
+        let mut any = false;
+        for key in listed.durations.iter().filter(|key| gone(&key.file)) {
+            any |= self.maps.durations.delete(key);
+        }
+        for key in listed.times.iter().filter(|key| gone(&key.file)) {
+            let Some(ns) = self.maps.thread_time.take(key)? else { continue };
+            any = true;
             let state = ThreadState::from_raw(u64::from(key.state));
             // The rest of the thread's rows must still sum to the time that passes.
             if let (Some(state), Some(account)) = (state, self.accounts.get_mut(&key.tid)) {
                 let reported = account.last.remove(&(state, Some(key.file))).unwrap_or(0);
-                account.swept_ns += ns.max(reported);
+                account.swept_ns += ns.first().copied().unwrap_or(0).max(reported);
             }
         }
-        Ok(())
+        let mut names = false;
+        for file in listed.names.iter().filter(|file| gone(file)) {
+            names |= self.maps.files.delete(file);
+        }
+        if names {
+            // Threads that are at such a file keep its name anew, and those whose file had no room try again.
+            self.watched_has_changed()?;
+        }
+        Ok(any || names)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::crowded;
+
+    #[test]
+    fn crowded_is_above_four_fifths() {
+        assert!(!crowded(8, 10));
+        assert!(crowded(9, 10));
+        assert!(!crowded(0, 0));
+        assert!(crowded(usize::MAX, u32::MAX));
     }
 }

@@ -1,4 +1,5 @@
-//! The bpf(2) calls that the loader library has no function for, or only slow ones. All unsafe code is here.
+//! The bpf(2) calls that the loader library has no function for, or only slow ones.
+//! Knows nothing of maps' types: what an address must point to is the callers' to ensure.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -13,6 +14,7 @@ pub(crate) enum Command {
     Update = 2,
     Delete = 3,
     Info = 15,
+    LookupAndDelete = 21,
     LookupBatch = 24,
 }
 
@@ -58,7 +60,8 @@ pub(crate) fn number(fd: BorrowedFd<'_>) -> u32 {
 
 /// The address of a buffer that the kernel reads.
 pub(crate) fn address(bytes: &[u8]) -> u64 {
-    bytes.as_ptr().addr() as u64
+    // Exposed, because the kernel reads through it behind the compiler's back.
+    bytes.as_ptr().expose_provenance() as u64
 }
 
 /// The address of a buffer that the kernel writes.
@@ -67,12 +70,16 @@ pub(crate) fn address_mut(bytes: &mut [u8]) -> u64 {
     bytes.as_mut_ptr().expose_provenance() as u64
 }
 
-/// Calls bpf(2). The attributes must hold addresses of buffers as long as the command and the map make of them; only
-/// [`crate::kernel_map`] and [`recursion_misses`] call this, and both size their buffers by the map's record types.
-pub(crate) fn bpf<A: Pod + NoUninit>(command: Command, attributes: &mut A) -> io::Result<()> {
-    #[expect(unsafe_code, reason = "bpf(2) has no wrapper in libc")]
-    // SAFETY: `attributes` is exclusively borrowed, initialized and of the length passed; the buffers that it points
-    // to outlive the call and have the sizes the kernel expects, as the callers named above ensure.
+/// Calls bpf(2).
+///
+/// # Safety
+///
+/// Every address in the attributes must be that of a buffer from [`address`] or [`address_mut`], borrowed until this
+/// returns, and as long as the command and the map or the object make of it; what the kernel writes must be any bytes.
+#[expect(unsafe_code, reason = "the kernel reads and writes at addresses that are passed as numbers")]
+pub(crate) unsafe fn bpf<A: Pod + NoUninit>(command: Command, attributes: &mut A) -> io::Result<()> {
+    // SAFETY: `attributes` is exclusively borrowed, initialized and of the length passed; for the buffers that it
+    // points to the caller answers.
     let result = unsafe {
         libc::syscall(libc::SYS_bpf, command as libc::c_int, std::ptr::from_mut(attributes), size_of::<A>())
     };
@@ -88,6 +95,10 @@ pub(crate) fn recursion_misses(program: BorrowedFd<'_>) -> io::Result<u64> {
         length: u32::try_from(info.len()).unwrap_or(u32::MAX),
         info: address_mut(&mut info),
     };
-    bpf(Command::Info, &mut attributes)?;
+    #[expect(unsafe_code, reason = "bpf(2) has no wrapper in libc")]
+    // SAFETY: the one address is that of `info`, which outlives the call, with its own length; any bytes are a number.
+    unsafe {
+        bpf(Command::Info, &mut attributes)?;
+    }
     Ok(bytemuck::pod_read_unaligned(&info[OFFSET..]))
 }

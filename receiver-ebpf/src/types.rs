@@ -1,6 +1,6 @@
 //! What a snapshot holds, in Rust's terms. All counters are cumulative since the row was made.
 
-use crate::raw::FileId;
+use crate::raw::{FileId, OPERATION_BY_PATH};
 
 /// An operation on a regular file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,7 +50,7 @@ pub enum ThreadState {
     Runqueue,
     /// Blocked in a read.
     Read,
-    /// Blocked in a write, an extend or a truncate.
+    /// Blocked in a write, an extend, a truncate, or an operation by path.
     Write,
     /// Blocked in an fsync.
     Fsync,
@@ -89,6 +89,9 @@ impl ThreadState {
 
     /// The state of a thread that is blocked in an operation, as a slot holds it.
     pub(crate) fn blocked_in(operation: u8) -> Self {
+        if operation == OPERATION_BY_PATH {
+            return Self::Write;
+        }
         match Operation::from_raw(operation) {
             Some(Operation::Read) => Self::Read,
             Some(Operation::Write | Operation::Extend | Operation::Truncate) => Self::Write,
@@ -112,6 +115,8 @@ pub struct Snapshot {
     pub exited_threads: Vec<u32>,
     /// Durations of operations by file.
     pub durations: Vec<DurationRow>,
+    /// Grows whenever rows may have been removed; while it stands still, every row of the snapshot before is in this.
+    pub removals: u64,
     /// What could not be kept, by reason, cumulative. Every reason is there, with 0 too.
     pub lost: Vec<(&'static str, u64)>,
 }
@@ -147,7 +152,8 @@ pub struct ThreadRow {
     pub tid: u32,
     /// The state.
     pub state: ThreadState,
-    /// The file of states that have one; `None` there for time that found no room in the map.
+    /// The file of states that have one, [`FileId::BY_PATH`] if the operation does not tell it; `None` there for time
+    /// that found no room in the map.
     pub file: Option<FileId>,
     /// Nanoseconds since the thread was watched.
     pub ns: u64,
@@ -168,11 +174,9 @@ pub struct DurationRow {
     pub offset: i32,
     /// Counts. The last one also holds everything longer.
     pub buckets: Vec<u64>,
-    /// Operations of at most `zero_threshold_ns`.
-    pub zero_count: u64,
-    /// 2^-20 s, where the first bucket begins, in whole ns: shorter ones are not told apart. The bound itself is
+    /// Operations of at most 2^-20 s, where the first bucket begins: shorter ones are not told apart. The bound is
     /// [`DURATION_ZERO_SECONDS`](crate::DURATION_ZERO_SECONDS).
-    pub zero_threshold_ns: u64,
+    pub zero_count: u64,
     /// All operations: the buckets and `zero_count`.
     pub count: u64,
     /// Sum of all durations. Read an instant apart from the buckets.

@@ -1,10 +1,10 @@
 //! A configuration at work: telemetry, graph, the page of the agent's own metrics, and an orderly end.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use blameio_config::{ComponentId, Configuration};
 use blameio_pipeline::{
-    Exporter,
+    Exporter, Extension,
     graph::{Graph, Running},
     telemetry::Telemetry,
 };
@@ -18,6 +18,15 @@ const SHUTDOWN: Duration = Duration::from_secs(10);
 /// Between two looks at the workers' heartbeats.
 pub const WATCHDOG: Duration = Duration::from_secs(15);
 
+/// Components that were made in code.
+#[derive(Default)]
+pub struct More {
+    /// Servers that were found on this host.
+    pub extensions: BTreeMap<ComponentId, Arc<dyn Extension>>,
+    /// One more exporter for every pipeline of metrics.
+    pub exporter: Option<(ComponentId, Arc<dyn Exporter>)>,
+}
+
 /// A running agent.
 #[derive(Debug)]
 pub struct Agent {
@@ -27,21 +36,14 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts a configuration that was found good.
-    pub async fn start(configuration: &Configuration) -> Result<Self, String> {
-        Self::start_with(configuration, None).await
-    }
-
-    /// The same, with an exporter that was made in code beside those of the configuration.
-    pub async fn start_with(
-        configuration: &Configuration,
-        exporter: Option<(ComponentId, Arc<dyn Exporter>)>,
-    ) -> Result<Self, String> {
+    /// Starts a configuration that was found good, with what was made in code beside it.
+    pub async fn start(configuration: &Configuration, more: More) -> Result<Self, String> {
         let settings = &configuration.service.telemetry;
         let telemetry = Telemetry::new(settings).map_err(|error| error.to_string())?;
-        let mut graph = Graph::build(configuration, &COMPONENTS, telemetry.metrics())
-            .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
-        if let Some((id, exporter)) = &exporter {
+        let mut graph =
+            Graph::build_with(configuration, &COMPONENTS, telemetry.metrics(), more.extensions)
+                .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
+        if let Some((id, exporter)) = &more.exporter {
             graph.attach(id, exporter);
         }
         let running = graph.start().await.map_err(|error| error.to_string())?;
@@ -73,16 +75,22 @@ impl Agent {
     }
 }
 
-/// Resolves when the process is told to end.
+/// Resolves when the process is told to end. A hang-up is said and outlived: who sends one expects a reload.
 pub async fn end_signal() {
     use tokio::signal::unix::{SignalKind, signal};
-    match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
-        (Ok(mut interrupt), Ok(mut terminate)) => {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
+    let signals =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()));
+    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) = signals else {
+        drop(tokio::signal::ctrl_c().await);
+        return;
+    };
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => return,
+            _ = terminate.recv() => return,
+            _ = hangup.recv() => {
+                tracing::warn!("SIGHUP: reloading the configuration is not supported yet; restart to change it");
             }
         }
-        _ => drop(tokio::signal::ctrl_c().await),
     }
 }

@@ -23,6 +23,9 @@ pub fn loaded(args: &ConfigArgs) -> Option<Loaded> {
         complain(format!("invalid configuration:\n{found}"));
         return None;
     }
+    for pipeline in &loaded.configuration.service.pipelines {
+        blameio_processors::check_order(pipeline, &mut found);
+    }
     loaded.warnings.merge(found);
     Some(loaded)
 }

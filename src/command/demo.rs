@@ -9,12 +9,12 @@ use clap::Args;
 use tokio::time::sleep;
 
 use super::{
-    agent::{Agent, end_signal},
-    complain, config, logging, runtime, say,
+    agent::{Agent, More, end_signal},
+    block_on, complain, config, logging, say,
 };
 use crate::{
     cli::ConfigArgs,
-    lab::{Culprit, Lab, LabError, LabOptions, LockConflict, Recorder, Storage, Throttle, Updates},
+    lab::{Binaries, Culprit, Lab, LabError, LabOptions, LockConflict, Recorder, Storage, Throttle, Updates},
 };
 
 mod judge;
@@ -36,35 +36,31 @@ pub struct DemoOptions {
     postgresql_bin: Option<PathBuf>,
 }
 
+/// How a demo ended.
+enum End {
+    Right,
+    Wrong,
+    Interrupted,
+}
+
 /// Runs the demo.
 pub fn run(options: &DemoOptions) -> ExitCode {
     logging::start(LogLevel::Warn);
-    let runtime = match runtime() {
-        Ok(runtime) => runtime,
-        Err(code) => return code,
-    };
-    runtime.block_on(async {
-        tokio::select! {
-            biased;
-            () = end_signal() => {
+    block_on(async {
+        match play(options).await {
+            Ok(End::Right) => ExitCode::SUCCESS,
+            Ok(End::Wrong) => ExitCode::FAILURE,
+            Ok(End::Interrupted) => {
                 say("interrupted; everything that was made is removed");
                 // As a shell reports a process that SIGINT ended.
                 ExitCode::from(130)
             }
-            code = demo(options) => code,
+            Err(error) => {
+                complain(format!("demo: {error}"));
+                ExitCode::FAILURE
+            }
         }
     })
-}
-
-async fn demo(options: &DemoOptions) -> ExitCode {
-    match play(options).await {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            complain(format!("demo: {error}"));
-            ExitCode::FAILURE
-        }
-    }
 }
 
 /// What stands in the replica's way.
@@ -124,7 +120,10 @@ impl Injection {
     }
 }
 
-async fn play(options: &DemoOptions) -> Result<bool, LabError> {
+async fn play(options: &DemoOptions) -> Result<End, LabError> {
+    let end = end_signal();
+    tokio::pin!(end);
+    Binaries::find(options.postgresql_bin.as_deref())?;
     let injection = Injection::choose(options.control);
     say("making a primary and a streaming replica in a temporary directory …");
     let storage = match injection {
@@ -134,7 +133,11 @@ async fn play(options: &DemoOptions) -> Result<bool, LabError> {
     };
     let lab_options =
         LabOptions { binaries: options.postgresql_bin.clone(), storage, ..LabOptions::default() };
-    let mut lab = Lab::build(lab_options).await?;
+    let mut lab = tokio::select! {
+        biased;
+        () = &mut end => return Ok(End::Interrupted),
+        lab = Lab::build(lab_options) => lab?,
+    };
     say(format!(
         "primary on port {}, replica on port {}, in {}",
         lab.primary().port(),
@@ -146,33 +149,46 @@ async fn play(options: &DemoOptions) -> Result<bool, LabError> {
         Ok(agent) => agent,
         Err(error) => {
             complain(format!("demo: the agent did not start: {error}"));
-            return Ok(false);
+            return Ok(End::Wrong);
         }
     };
+    let evidence = tokio::select! {
+        biased;
+        () = &mut end => None,
+        evidence = make_lag(&mut lab, &injection, &recorder) => Some(evidence),
+    };
+    // The agent ends before the servers: it would tell of their end as of a fault.
+    agent.shutdown().await;
+    drop(lab);
+    let Some(evidence) = evidence.transpose()? else { return Ok(End::Interrupted) };
+    let right = judge::judge(&evidence, injection.culprit().as_ref());
+    Ok(if right { End::Right } else { End::Wrong })
+}
+
+/// Lets the agent learn, injects, and returns what was seen with the incident at its height.
+async fn make_lag(
+    lab: &mut Lab,
+    injection: &Injection,
+    recorder: &Recorder,
+) -> Result<judge::Evidence, LabError> {
     say(format!(
         "{} updates a second on the primary; the agent learns what is normal for {WARM_UP:?}",
         Lab::RATE
     ));
     let workload = lab.start_workload(&Updates::orders(), Lab::RATE).await?;
     sleep(WARM_UP).await;
-    let blocks = judge::statio(lab.replica_client()).await?;
-    let held = injection.start(&mut lab).await?;
+    let blocks_before = judge::statio(lab.replica_client()).await?;
+    let held = injection.start(lab).await?;
     sleep(INCIDENT).await;
     let evidence = judge::Evidence {
         ticks: recorder.ticks(),
         bytes: recorder.bytes(),
-        blocks_before: blocks,
+        blocks_before,
         blocks_after: judge::statio(lab.replica_client()).await?,
     };
-    // Blame is judged with the incident at its height; what follows is cleaning up.
-    agent.shutdown().await;
     drop(held);
     workload.stop().await?;
-    lab.heal()
-        .await
-        .or_else(|error| if matches!(injection, Injection::ColdIndex) { Err(error) } else { Ok(()) })?;
-    drop(lab);
-    Ok(judge::judge(&evidence, injection.culprit().as_ref()))
+    Ok(evidence)
 }
 
 async fn start_agent(lab: &Lab, recorder: &Arc<Recorder>) -> Result<Agent, String> {
@@ -193,5 +209,6 @@ async fn start_agent(lab: &Lab, recorder: &Arc<Recorder>) -> Result<Agent, Strin
     let loaded = config::loaded(&args).ok_or("its configuration is not good; see above")?;
     let id: ComponentId = "recorder".parse().map_err(|_| "the recorder's id is not an id")?;
     let exporter: Arc<dyn Exporter> = Arc::clone(recorder) as Arc<dyn Exporter>;
-    Agent::start_with(&loaded.configuration, Some((id, exporter))).await
+    let more = More { exporter: Some((id, exporter)), ..More::default() };
+    Agent::start(&loaded.configuration, more).await
 }

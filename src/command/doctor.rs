@@ -3,12 +3,12 @@
 
 use std::{fs, process::ExitCode};
 
-use blameio_databases::{Database, DatabaseExtension, DatabaseSettings, database, discover};
+use blameio_databases::{Database, DatabaseExtension, database, discover};
 use blameio_pipeline::{graph::Graph, telemetry::Telemetry};
 use blameio_receiver_ebpf::probe_support;
 use nix::sys::utsname::uname;
 
-use super::{complain, config, logging, runtime, say};
+use super::{block_on, complain, config, logging, run::NOT_SEEN, say};
 use crate::{cli::ConfigArgs, components::COMPONENTS};
 
 /// What came of all checks.
@@ -40,18 +40,16 @@ pub fn run(args: &ConfigArgs) -> ExitCode {
     logging::start(blameio_config::LogLevel::Error);
     let mut report = Report::default();
     kernel(&mut report);
-    let runtime = match runtime() {
-        Ok(runtime) => runtime,
-        Err(code) => return code,
-    };
     let Some(databases) = databases(args) else { return ExitCode::FAILURE };
-    runtime.block_on(async {
+    block_on(async move {
         if databases.is_empty() {
             Report::section("databases");
             report.line(
                 false,
-                "no PostgreSQL server found on this host",
-                Some("start one, or declare a database/NAME extension and pass its file with --config"),
+                "no PostgreSQL server is seen on this host",
+                Some(&format!(
+                    "{NOT_SEEN}\nor declare a database/NAME extension and pass its file with --config"
+                )),
             );
         }
         for database in databases {
@@ -60,14 +58,14 @@ pub fn run(args: &ConfigArgs) -> ExitCode {
                 report.line(finding.ok, &finding.what, finding.remedy.as_deref());
             }
         }
-    });
-    if report.missing == 0 {
-        say("\nall is well");
-        ExitCode::SUCCESS
-    } else {
-        say(format!("\n{} missing", report.missing));
-        ExitCode::FAILURE
-    }
+        if report.missing == 0 {
+            say("\nall is well");
+            ExitCode::SUCCESS
+        } else {
+            say(format!("\n{} missing", report.missing));
+            ExitCode::FAILURE
+        }
+    })
 }
 
 fn kernel(report: &mut Report) {
@@ -137,12 +135,9 @@ fn discovered() -> Vec<Database> {
         .into_iter()
         .filter_map(|server| {
             let id = format!("database/{}", server.suggested_name).parse().ok()?;
-            let settings = DatabaseSettings {
-                data_directory: Some(server.data_directory),
-                ..DatabaseSettings::default()
-            };
-            let extension =
-                DatabaseExtension::new(id, settings).map_err(|error| complain(error.to_string())).ok()?;
+            let extension = DatabaseExtension::discovered(id, &server)
+                .map_err(|error| complain(error.to_string()))
+                .ok()?;
             database(&extension).cloned()
         })
         .collect()

@@ -1,29 +1,49 @@
 //! `blameio run`: the agent.
 
-use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use blameio_config::LogLevel;
-use blameio_databases::{DiscoveredServer, discover};
+use blameio_databases::{DatabaseExtension, DiscoveredServer, discover};
+use blameio_pipeline::Extension;
 use tokio::time::{interval, sleep};
 
 use super::{
-    agent::{Agent, WATCHDOG, end_signal},
-    complain, config, logging, runtime, say,
+    agent::{Agent, More, WATCHDOG, end_signal},
+    block_on, complain, config, logging, say,
 };
 use crate::cli::ConfigArgs;
 
 /// Between two looks for servers on this host.
 const DISCOVERY: Duration = Duration::from_secs(10);
 
+/// Why a server that runs may not be seen.
+pub(super) const NOT_SEEN: &str = "start one; or, if one runs, let this user see it: run as root, or with the \
+     capabilities CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, in the host's pid namespace";
+
+/// What one would write by hand for servers of this host; the servers themselves are added in code.
+const DISCOVERED: &str = "\
+receivers: {file_io: , replication: }
+processors: {db_resolver: , lag_attribution: }
+exporters: {blame_table: }
+service:
+  telemetry: {logs: {level: warn}, metrics: {level: none}}
+  pipelines:
+    metrics:
+      receivers: [file_io, replication]
+      processors: [db_resolver, lag_attribution]
+      exporters: [blame_table]
+";
+
 /// Runs until told to end.
 pub fn run(args: &ConfigArgs) -> ExitCode {
     if args.configs.is_empty() {
         logging::start(LogLevel::Warn);
-        let runtime = match runtime() {
-            Ok(runtime) => runtime,
-            Err(code) => return code,
-        };
-        return runtime.block_on(discovered(args));
+        return block_on(discovered(args));
     }
     // Before the configuration is read, its log level is not known.
     let Some(loaded) = config::loaded(args) else { return ExitCode::FAILURE };
@@ -31,13 +51,9 @@ pub fn run(args: &ConfigArgs) -> ExitCode {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let runtime = match runtime() {
-        Ok(runtime) => runtime,
-        Err(code) => return code,
-    };
-    runtime.block_on(async {
+    block_on(async {
         tracing::info!("Starting blameio...");
-        match Agent::start(&loaded.configuration).await {
+        match Agent::start(&loaded.configuration, More::default()).await {
             Ok(agent) => {
                 watch(&agent, end_signal()).await;
                 agent.shutdown().await;
@@ -62,89 +78,79 @@ async fn watch(agent: &Agent, end: impl Future<Output = ()>) {
     }
 }
 
-/// Without a configuration: whatever runs on this host, anew whenever that changes.
+/// Without a configuration: whatever runs on this host.
 async fn discovered(args: &ConfigArgs) -> ExitCode {
     let end = end_signal();
     tokio::pin!(end);
-    let mut waiting = false;
-    loop {
-        let found = local_servers();
-        if found.is_empty() {
-            if !waiting {
-                say("no PostgreSQL server runs on this host; waiting for one (or name it with --config)");
-                waiting = true;
-            }
-            tokio::select! {
-                () = &mut end => return ExitCode::SUCCESS,
-                () = sleep(DISCOVERY) => continue,
-            }
-        }
-        waiting = false;
-        let configs = vec![format!("yaml:{}", configuration(&found))];
-        let Some(loaded) = config::loaded(&ConfigArgs { configs, set: args.set.clone() }) else {
-            return ExitCode::FAILURE;
-        };
-        for (directory, server) in &found {
-            say(format!("watching {} on port {}, {}", server.system, server.port, directory.display()));
-        }
-        let agent = match Agent::start(&loaded.configuration).await {
-            Ok(agent) => agent,
-            Err(error) => {
-                complain(error);
-                return ExitCode::FAILURE;
-            }
-        };
-        let ended = tokio::select! {
-            () = &mut end => true,
-            () = watch(&agent, another_server(&found)) => false,
-        };
-        agent.shutdown().await;
-        if ended {
-            return ExitCode::SUCCESS;
+    let mut found = look().await;
+    if found.is_empty() {
+        say(format!(
+            "no PostgreSQL server is seen on this host; waiting for one. {NOT_SEEN}; or name it with --config"
+        ));
+    }
+    while found.is_empty() {
+        tokio::select! {
+            () = &mut end => return ExitCode::SUCCESS,
+            () = sleep(DISCOVERY) => found = look().await,
         }
     }
+    let configs = vec![format!("yaml:{DISCOVERED}")];
+    let Some(loaded) = config::loaded(&ConfigArgs { configs, set: args.set.clone() }) else {
+        return ExitCode::FAILURE;
+    };
+    let mut more = More::default();
+    for server in &found {
+        say(format!(
+            "watching {} on port {}, {}",
+            server.system,
+            server.port,
+            server.data_directory.display()
+        ));
+        let Ok(id) = format!("database/{}", server.suggested_name).parse() else { continue };
+        match DatabaseExtension::discovered(id, server) {
+            Ok(extension) => {
+                let id = extension.database().id().clone();
+                more.extensions.insert(id, Arc::new(extension) as Arc<dyn Extension>);
+            }
+            Err(error) => complain(error.to_string()),
+        }
+    }
+    let agent = match Agent::start(&loaded.configuration, more).await {
+        Ok(agent) => agent,
+        Err(error) => {
+            complain(error);
+            return ExitCode::FAILURE;
+        }
+    };
+    tokio::select! {
+        () = watch(&agent, end) => {}
+        () = tell_of_others(found) => {}
+    }
+    agent.shutdown().await;
+    ExitCode::SUCCESS
 }
 
-type Servers = BTreeMap<PathBuf, DiscoveredServer>;
-
-fn local_servers() -> Servers {
-    discover().into_iter().map(|server| (server.data_directory.clone(), server)).collect()
+/// Reading /proc takes some milliseconds and may get stuck on a file system that is.
+async fn look() -> Vec<DiscoveredServer> {
+    tokio::task::spawn_blocking(discover).await.unwrap_or_default()
 }
 
-/// Resolves when a server runs that is not among those known. One that ended may come back and is kept.
-async fn another_server(known: &Servers) {
+/// Says once of each server that was started later that it is not watched: a restart of the agent would cost what it
+/// knows of the others. Never ends.
+async fn tell_of_others(known: Vec<DiscoveredServer>) {
+    let place = |server: &DiscoveredServer| server.data_directory_id;
+    let mut known: BTreeSet<(u64, u64)> = known.iter().map(place).collect();
     loop {
         sleep(DISCOVERY).await;
-        if local_servers().keys().any(|directory| !known.contains_key(directory)) {
-            return;
+        let others: BTreeMap<_, _> =
+            look().await.into_iter().map(|server| (place(&server), server)).collect();
+        for (place, server) in others {
+            if known.insert(place) {
+                say(format!(
+                    "another {} server was started on port {}; restart blameio to watch it too",
+                    server.system, server.port
+                ));
+            }
         }
     }
-}
-
-/// What one would write by hand for these servers.
-fn configuration(servers: &Servers) -> String {
-    let mut extensions = String::new();
-    let mut names = Vec::new();
-    for (directory, server) in servers {
-        let name = format!("database/{}", server.suggested_name);
-        // Single quotes, doubled inside, keep any path as it is; `$` would expand.
-        let path = directory.display().to_string().replace('\'', "''").replace('$', "$$");
-        extensions.push_str(&format!("  {name}: {{data_directory: '{path}'}}\n"));
-        names.push(name);
-    }
-    format!(
-        "extensions:\n{extensions}\
-         receivers: {{file_io: , replication: }}\n\
-         processors: {{db_resolver: , lag_attribution: }}\n\
-         exporters: {{blame_table: }}\n\
-         service:\n\
-         \x20 extensions: [{}]\n\
-         \x20 telemetry: {{logs: {{level: warn}}, metrics: {{level: none}}}}\n\
-         \x20 pipelines:\n\
-         \x20   metrics:\n\
-         \x20     receivers: [file_io, replication]\n\
-         \x20     processors: [db_resolver, lag_attribution]\n\
-         \x20     exporters: [blame_table]\n",
-        names.join(", ")
-    )
 }

@@ -15,6 +15,9 @@ pub fn run(args: &ConfigArgs) -> ExitCode {
         return ExitCode::from(2);
     }
     let Some(loaded) = config::loaded(args) else { return ExitCode::FAILURE };
+    for warning in &loaded.warnings {
+        complain(warning.to_string());
+    }
     // Nothing is pushed while validating, so the readers are left out.
     let telemetry = match Telemetry::new(&blameio_config::Telemetry::default()) {
         Ok(telemetry) => telemetry,

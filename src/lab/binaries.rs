@@ -29,6 +29,13 @@ impl Binaries {
                 return Ok(Self { dir: dir.clone(), major: major(dir)? });
             }
         }
+        if let Some(dir) = explicit.filter(|dir| dir.is_dir()) {
+            let missing = NEEDED.iter().filter(|name| !dir.join(name).is_file()).copied();
+            return Err(LabError::MissingPrograms {
+                dir: dir.to_owned(),
+                missing: missing.collect::<Vec<_>>().join(", "),
+            });
+        }
         let tried = candidates.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(", ");
         Err(LabError::NoBinaries { tried: if tried.is_empty() { "PATH".to_owned() } else { tried } })
     }

@@ -19,7 +19,8 @@ impl Run {
     pub(crate) fn new(program: impl AsRef<OsStr>) -> Self {
         let mut command = Command::new(program);
         clean_environment(&mut command);
-        command.stdin(Stdio::null());
+        // A terminal's Ctrl-C is for us: we take down what was made, and a program that it ended would be told as a failure.
+        command.stdin(Stdio::null()).process_group(0);
         Self { command }
     }
 

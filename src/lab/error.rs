@@ -17,6 +17,14 @@ pub enum LabError {
         /// The places looked at, in order.
         tried: String,
     },
+    /// The directory that was named does not hold all server programs.
+    #[error("{} has no {missing}: name the directory of a complete PostgreSQL server", dir.display())]
+    MissingPrograms {
+        /// The directory.
+        dir: PathBuf,
+        /// What is not in it.
+        missing: String,
+    },
     /// A file or directory operation failed.
     #[error("{doing} {}: {source}", path.display())]
     File {

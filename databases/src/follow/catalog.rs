@@ -14,7 +14,7 @@ use super::Said;
 use crate::{catalog::CatalogReader, engine::Engine};
 
 /// How long the first reading waits for the server to be found on this host.
-const FOUND: Duration = Duration::from_secs(2);
+const FOUND: Duration = Duration::from_secs(3);
 /// How long names may be out of date after a rename.
 const RELOAD: Duration = Duration::from_mins(10);
 /// Interval of attempts to read the catalog, first and last.

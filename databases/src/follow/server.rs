@@ -12,11 +12,15 @@ use blameio_pipeline::{ServerIdentity, ServerPublisher, ServerView, ThreadRole, 
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::Said;
+use super::{
+    Said,
+    processes::{self, Child},
+};
 use crate::{
     discover::{DiscoveredServer, discover_in_background},
     engine::Engine,
-    identity::{self, Place},
+    error::DatabaseError,
+    identity::{self, ClusterId, Place},
     procfs,
 };
 
@@ -51,7 +55,11 @@ struct Follower {
     incarnation: u64,
     asked_roles: Option<Instant>,
     asked_remote: Option<Instant>,
+    /// What was said of looking for it, and of asking for its start.
+    said_find: Said,
     said: Said,
+    /// Told to who asks the primary.
+    cluster: Arc<ClusterId>,
 }
 
 /// Follows one server until `end`.
@@ -60,6 +68,7 @@ pub(crate) async fn server(
     engine: Arc<dyn Engine>,
     primary: Option<Arc<dyn Engine>>,
     publisher: Arc<ServerPublisher>,
+    cluster: Arc<ClusterId>,
     end: CancellationToken,
 ) {
     let mut follower = Follower {
@@ -72,7 +81,9 @@ pub(crate) async fn server(
         incarnation: 0,
         asked_roles: None,
         asked_remote: None,
+        said_find: Said::default(),
         said: Said::default(),
+        cluster,
     };
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -94,51 +105,68 @@ pub(crate) async fn server(
 
 impl Follower {
     async fn tick(&mut self) {
-        if self.local.as_ref().is_some_and(|local| !is_alive(local)) {
+        let mut children = self.look().await;
+        if children.is_none() && self.local.take().is_some() {
             tracing::info!(server = %self.id, "the server has stopped; it is waited for");
-            self.local = None;
         }
         if self.local.is_none() && !self.remote {
             self.find().await;
+            children = self.look().await;
         }
         if self.remote {
             self.follow_remote().await;
         }
-        if self.local.is_some() {
-            self.follow_processes().await;
+        if let Some(children) = children {
+            self.follow_processes(children).await;
         }
     }
 
+    async fn look(&self) -> Option<Vec<Child>> {
+        let local = self.local.as_ref()?;
+        let known = local.processes.iter().filter(|(_, process)| process.role.is_some());
+        let known = known.map(|(pid, _)| *pid).collect();
+        processes::look(Arc::clone(&local.server), local.started, known).await
+    }
+
     async fn find(&mut self) {
+        const TASK: &str = "looking for the server";
         let found = discover_in_background().await;
         if let Some(server) = self.engine.locate(&found).await {
-            self.found(server);
-        } else if let Ok(identifier) = self.engine.system_identifier().await {
-            // It may have been started between the two questions; who answers now can be seen now.
-            let found = discover_in_background().await;
-            match self.engine.locate(&found).await {
-                Some(server) => self.found(server),
-                None => {
-                    self.remote = true;
-                    self.identify(Some(identifier), &Place::Remote, 0);
-                    tracing::info!(server = %self.id, "the server is not on this host: no processes, SQL only");
-                }
+            self.said_find.success(&self.id, TASK);
+            return self.found(server).await;
+        }
+        let identifier = match self.engine.system_identifier().await {
+            Ok(identifier) => identifier,
+            // Said by who reads the catalog.
+            Err(DatabaseError::NotConfigured { .. }) => return,
+            Err(error) => return self.said_find.failure(&self.id, TASK, &error),
+        };
+        self.said_find.success(&self.id, TASK);
+        // It may have been started between the two questions; who answers now can be seen now.
+        let found = discover_in_background().await;
+        match self.engine.locate(&found).await {
+            Some(server) => self.found(server).await,
+            None => {
+                self.remote = true;
+                self.identify(identifier, &Place::Remote, 0);
+                tracing::info!(server = %self.id, "the server is not on this host: no processes, SQL only");
             }
         }
     }
 
-    fn found(&mut self, server: Arc<DiscoveredServer>) {
-        let Some(stat) = procfs::stat(server.pid) else { return };
+    async fn found(&mut self, server: Arc<DiscoveredServer>) {
+        let Some(started) = processes::started(server.pid).await else { return };
         let (device, inode) = server.data_directory_id;
         let place = Place::Local(device, inode);
         self.identify(server.system_identifier, &place, server.port);
         self.mark_incarnation(server.pid, server.started, place);
         tracing::info!(server = %self.id, pid = server.pid, "found on this host");
         self.asked_roles = None;
-        self.local = Some(Local { server, started: stat.started, processes: HashMap::new() });
+        self.local = Some(Local { server, started, processes: HashMap::new() });
     }
 
     fn identify(&mut self, system_identifier: Option<u64>, place: &Place, port: u16) {
+        self.cluster.set(system_identifier);
         let mut address = self.engine.address();
         if address.1 == 0 {
             address.1 = port;
@@ -170,19 +198,14 @@ impl Follower {
         }
     }
 
-    async fn follow_processes(&mut self) {
+    async fn follow_processes(&mut self, children: Vec<Child>) {
         let Some(local) = &mut self.local else { return };
-        let main = local.server.pid;
-        let children = tokio::task::spawn_blocking(move || procfs::children(main)).await.unwrap_or_default();
-        local.processes.retain(|pid, _| children.contains(pid));
+        local.processes.retain(|pid, _| children.iter().any(|child| child.pid == *pid));
         let mut unclear = false;
-        for pid in children {
-            let process = local.processes.entry(pid).or_insert_with(|| Process { own: 0, role: None });
-            if process.own == 0 {
-                process.own = procfs::own_pid(pid).unwrap_or(pid);
-            }
+        for Child { pid, own, title } in children {
+            let process = local.processes.entry(pid).or_insert_with(|| Process { own, role: None });
             if process.role.is_none() {
-                process.role = procfs::title(pid).and_then(|title| self.engine.role_by_title(&title));
+                process.role = title.and_then(|title| self.engine.role_by_title(&title));
                 unclear |= process.role.is_none();
             }
         }
@@ -221,10 +244,4 @@ impl Follower {
         }
         view
     }
-}
-
-fn is_alive(local: &Local) -> bool {
-    let directory = procfs::identity(&procfs::working_directory(local.server.pid));
-    procfs::stat(local.server.pid).is_some_and(|stat| stat.started == local.started)
-        && directory == Some(local.server.data_directory_id)
 }

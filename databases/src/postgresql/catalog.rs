@@ -5,7 +5,7 @@
 //! are asked for by function.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     fmt,
     sync::{Arc, PoisonError, RwLock},
     time::{Duration, Instant},
@@ -104,6 +104,20 @@ impl PgDirectory {
         });
     }
 
+    /// Takes what was read of one database. What was read to its end stands for all that there is; a part of it
+    /// takes nothing away that look-ups have found.
+    fn take(&self, database: u32, name: &str, read: Read) {
+        let Read { fresh, shared, complete } = read;
+        self.write(|all| {
+            if complete {
+                all.insert(database, fresh);
+            } else {
+                all.entry(database).or_insert_with(|| Relations::new(name)).absorb(fresh);
+            }
+        });
+        self.add(database, name, shared);
+    }
+
     fn missing(&self, database: u32, relations: &[u32]) -> Vec<u32> {
         let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let Some(known) = all.get(&database) else { return relations.to_vec() };
@@ -122,6 +136,15 @@ struct Row {
     oid: u32,
     shared: bool,
     relation: Relation,
+}
+
+/// What was read of one database.
+struct Read {
+    fresh: Relations,
+    /// Relations that all databases share.
+    shared: Vec<Row>,
+    /// Whether there is no more.
+    complete: bool,
 }
 
 /// Reads the catalogs of one server, one database at a time.
@@ -166,10 +189,18 @@ impl Loader {
     pub(super) async fn load(&self) -> Result<(), DatabaseError> {
         let mut known = self.known.lock().await;
         self.list(&mut known.names).await?;
-        let names = known.names.clone();
+        // Always in the same order: what is read ahead today is read ahead tomorrow.
+        let names: BTreeMap<u32, String> =
+            known.names.iter().map(|(oid, name)| (*oid, name.clone())).collect();
         let mut left = READ_AHEAD;
         let (mut read, mut failed, mut refused) = (0, None, None);
         for (oid, name) in &names {
+            if left == 0 {
+                tracing::info!(
+                    "{READ_AHEAD} relations have been read ahead; others are looked up when their files are seen"
+                );
+                break;
+            }
             match self.load_database(*oid, name, &mut left).await {
                 Ok(()) => {
                     known.shut.remove(oid);
@@ -208,34 +239,24 @@ impl Loader {
         name: &str,
         left: &mut usize,
     ) -> Result<(), DatabaseError> {
-        let mut fresh = Relations::new(name);
-        let mut shared = Vec::new();
+        let mut read = Read { fresh: Relations::new(name), shared: Vec::new(), complete: false };
         let mut last = 0_u32;
-        while *left > 0 {
+        while *left > 0 && !read.complete {
             let rows = self.ask(session, BY_RANGE, &[&last]).await?;
-            let count = rows.len();
+            *left = left.saturating_sub(rows.len());
+            read.complete = rows.len() < CHUNK;
             for row in rows {
                 last = row.oid;
                 if row.shared {
-                    shared.push(row);
+                    read.shared.push(row);
                 } else {
-                    fresh.insert(row.oid, row.relation);
+                    read.fresh.insert(row.oid, row.relation);
                 }
             }
-            *left = left.saturating_sub(count);
-            if count < CHUNK {
-                break;
-            }
         }
-        if *left == 0 {
-            tracing::info!(
-                database_oid = oid,
-                "{READ_AHEAD} relations have been read ahead; others are looked up when their files are seen"
-            );
-        }
-        tracing::debug!(database_oid = oid, relations = fresh.len(), "catalog read");
-        self.directory.write(|all| all.insert(oid, fresh));
-        self.directory.add(oid, name, shared);
+        let (relations, complete) = (read.fresh.len(), read.complete);
+        tracing::debug!(database_oid = oid, relations, complete, "catalog read");
+        self.directory.take(oid, name, read);
         Ok(())
     }
 
@@ -323,7 +344,7 @@ impl Loader {
             tokio::select! {
                 rows = &mut asking => break rows?,
                 () = tokio::time::sleep(PATIENCE) => {
-                    if waits::is_held_up(&self.link).await {
+                    if waits::is_held_up_by(&self.link, session.backend).await {
                         session.cancel().await;
                         return Err(session.yielded(PURPOSE));
                     }
@@ -349,4 +370,39 @@ fn read(row: &Answer) -> Result<Row, DatabaseError> {
             toast: row.read(8)?,
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(oid: u32) -> Row {
+        let relation = Relation {
+            relfilenode: oid,
+            kind: b'r',
+            schema: "public".into(),
+            name: format!("t{oid}").into(),
+            table: 0,
+            parent: 0,
+            is_partition: false,
+            toast: 0,
+        };
+        Row { oid, shared: false, relation }
+    }
+
+    #[test]
+    fn a_part_of_a_catalog_takes_nothing_away() {
+        let directory = PgDirectory::default();
+        let known = |oid| directory.relation(5, oid).is_some();
+        directory.add(5, "shop", vec![row(30_000)]);
+        let read = |oid, complete| {
+            let mut fresh = Relations::new("shop");
+            fresh.insert(oid, row(oid).relation);
+            Read { fresh, shared: Vec::new(), complete }
+        };
+        directory.take(5, "shop", read(20_000, false));
+        assert!(known(20_000) && known(30_000));
+        directory.take(5, "shop", read(20_001, true));
+        assert!(known(20_001) && !known(20_000) && !known(30_000));
+    }
 }

@@ -6,32 +6,67 @@ use std::{
     collections::HashMap,
     error::Error as _,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
 };
 
-use tokio::time::timeout;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 use tokio_postgres::{
     Client, Row, Statement,
     config::Host,
     types::{FromSql, ToSql},
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::dsn::Dsn;
+use super::{cluster, dsn::Dsn};
 use crate::error::DatabaseError;
 
-/// How long connecting may take in all.
-const CONNECT: Duration = Duration::from_secs(5);
-/// How long an answer may take: above the server's own timeout, for when the server is gone.
-const ANSWER: Duration = Duration::from_millis(2_500);
-/// What every session sets first. A lock that is not granted at once is not worth waiting for, and a
-/// statement that takes a second holds up replay.
-const SETTINGS: &str = "SET application_name = 'blameio'; SET default_transaction_read_only = on; \
-    SET statement_timeout = 1000; SET lock_timeout = 100; SET idle_in_transaction_session_timeout = 5000; \
-    SET max_parallel_workers_per_gather = 0; SET jit = off; SET search_path = pg_catalog";
+/// How long connecting may take in all, and one address of it where the connection string does not say.
+const CONNECT: Duration = Duration::from_secs(10);
+const ADDRESS: Duration = Duration::from_secs(4);
+/// How long a session that is closed may take to say so; then its socket is closed under it.
+const GOODBYE: Duration = Duration::from_millis(500);
+/// How long taking a statement back may take.
+const CANCEL: Duration = Duration::from_millis(2_500);
+/// What mends a connection that leads to a pooler.
+const NO_POOLER: &str = "connect to the server itself, not to a pooler";
+
+/// What poolers call a parameter of the start that they do not know.
+const PROTOCOL_VIOLATION: &str = "08P01";
+
+/// How long statements of a session may take.
+#[derive(Debug)]
+pub(super) struct Limits {
+    /// The server's own timeout, in milliseconds.
+    pub(super) statement_ms: u32,
+    /// How long an answer may take: above the server's own timeout, for when the server is gone.
+    pub(super) answer: Duration,
+}
+
+/// Of the kept session: who looks at positions has no use for what comes after a second.
+pub(super) const LOOKS: Limits = Limits { statement_ms: 800, answer: Duration::from_millis(900) };
+/// Of a session that reads a catalog.
+pub(super) const READING: Limits = Limits { statement_ms: 1_000, answer: Duration::from_millis(2_500) };
+
+/// What a session is started with. A lock that is not granted at once is not worth waiting for, and a statement
+/// that takes a second holds up replay. As parameters of the start and never by `SET`: a pooler that shares its
+/// server sessions refuses them, where `SET` would change the sessions of the application.
+fn options(dsn: &Dsn, limits: &Limits) -> String {
+    let own = format!(
+        "-c default_transaction_read_only=on -c statement_timeout={} -c lock_timeout=100 \
+         -c idle_in_transaction_session_timeout=5000 -c max_parallel_workers_per_gather=0 -c jit=off \
+         -c search_path=pg_catalog",
+        limits.statement_ms
+    );
+    // Of an option given twice, the server takes the last.
+    dsn.config.get_options().map_or_else(|| own.clone(), |given| format!("{given} {own}"))
+}
 
 /// Backends of the agent's own, so that it can name itself where replay waits for one.
 pub(super) type OwnBackends = Arc<Mutex<Vec<u32>>>;
@@ -42,12 +77,22 @@ pub(super) struct Session {
     tls: MakeRustlsConnect,
     server: Arc<str>,
     own: OwnBackends,
+    limits: &'static Limits,
+    /// Whose turn it is to ask, where several share the session.
+    turn: Arc<Semaphore>,
+    /// Cancelled when the session is to end; the task that carries its bytes closes the socket then.
+    end: CancellationToken,
+    /// Why it was ended before its time.
+    why: OnceLock<DatabaseError>,
+    _end_on_drop: DropGuard,
     /// Process id of its backend, as the server counts.
     pub(super) backend: u32,
     /// Such as `150004`.
     pub(super) version: u32,
     /// Process id of the startup process, as far as it is known; 0 if not.
     pub(super) startup: AtomicU32,
+    /// The cluster's system identifier, once it was asked for.
+    pub(super) cluster: cluster::Asked,
     statements: Mutex<HashMap<&'static str, Statement>>,
 }
 
@@ -82,13 +127,14 @@ impl Session {
     pub(super) async fn open(
         dsn: &Dsn,
         tls: MakeRustlsConnect,
+        limits: &'static Limits,
         database: Option<&str>,
         own: &OwnBackends,
     ) -> Result<Self, DatabaseError> {
         let mut config = dsn.config.clone();
-        config.application_name("blameio");
+        config.application_name("blameio").options(options(dsn, limits));
         if config.get_connect_timeout().is_none() {
-            config.connect_timeout(Duration::from_secs(3));
+            config.connect_timeout(ADDRESS);
         }
         if let Some(database) = database {
             config.dbname(database);
@@ -97,37 +143,80 @@ impl Session {
         let opening = async {
             let (client, connection) =
                 config.connect(tls.clone()).await.map_err(|error| refusal(dsn, database, &error))?;
-            // Ends when the client is dropped; its error is seen by whoever asks next.
-            drop(tokio::spawn(connection));
-            client.batch_execute(SETTINGS).await.map_err(|error| failure(&server, "settings", &error))?;
-            let sql = "SELECT pg_catalog.pg_backend_pid(), current_setting('server_version_num')::int4";
+            let end = CancellationToken::new();
+            let end_on_drop = end.clone().drop_guard();
+            // Its error is seen by whoever asks next.
+            drop(tokio::spawn(carry(connection, end.clone())));
+            let sql = "SELECT pg_catalog.pg_backend_pid(), current_setting('server_version_num')::int4, \
+                       current_setting('default_transaction_read_only') = 'on'";
             let row =
                 client.query_one(sql, &[]).await.map_err(|error| failure(&server, "version", &error))?;
-            Ok((client, Answer { row, server: Arc::clone(&server), purpose: "version" }))
+            Ok((client, end, end_on_drop, Answer { row, server: Arc::clone(&server), purpose: "version" }))
         };
-        let (client, answer) = timeout(CONNECT, opening).await.map_err(|_| DatabaseError::Connect {
-            server: server.to_string(),
-            reason: format!("no answer in {} s", CONNECT.as_secs()),
-            remedy: "check host, port and firewall".to_owned(),
-        })??;
+        let (client, end, end_on_drop, answer) =
+            timeout(CONNECT, opening).await.map_err(|_| DatabaseError::Connect {
+                server: server.to_string(),
+                reason: format!("no answer in {} s", CONNECT.as_secs()),
+                remedy: "check host, port and firewall".to_owned(),
+            })??;
         let backend = answer.read::<i32>(0)?.cast_unsigned();
         let version = answer.read::<i32>(1)?.cast_unsigned();
+        if !answer.read::<bool>(2)? {
+            // A pooler may be told to drop what it does not know.
+            return Err(DatabaseError::Refused {
+                server: server.to_string(),
+                code: PROTOCOL_VIOLATION.to_owned(),
+                reason: "the options of the session were dropped on the way".to_owned(),
+                remedy: NO_POOLER.to_owned(),
+            });
+        }
         own.lock().unwrap_or_else(PoisonError::into_inner).push(backend);
         Ok(Self {
             client,
             tls,
             server,
             own: Arc::clone(own),
+            limits,
+            turn: Arc::new(Semaphore::new(1)),
+            end,
+            why: OnceLock::new(),
+            _end_on_drop: end_on_drop,
             backend,
             version,
             startup: AtomicU32::new(0),
+            cluster: cluster::Asked::new(),
             statements: Mutex::default(),
         })
     }
 
     /// Whether the connection is gone.
     pub(super) fn is_closed(&self) -> bool {
-        self.client.is_closed()
+        self.end.is_cancelled() || self.client.is_closed()
+    }
+
+    /// Closes the connection, even where a question is still unanswered. Whoever waits for a turn is told why.
+    pub(super) fn shut(&self, why: &DatabaseError) {
+        self.why.get_or_init(|| why.clone());
+        self.turn.close();
+        self.end.cancel();
+    }
+
+    /// Waits for the right to ask; it ends when what is returned is dropped.
+    pub(super) async fn turn(&self) -> Result<OwnedSemaphorePermit, DatabaseError> {
+        let turn = Arc::clone(&self.turn).acquire_owned().await;
+        turn.map_err(|_| self.why.get().cloned().unwrap_or_else(|| self.lost()))
+    }
+
+    pub(super) fn lost(&self) -> DatabaseError {
+        lost(&self.server)
+    }
+
+    pub(super) fn late(&self, purpose: &'static str) -> DatabaseError {
+        DatabaseError::Timeout {
+            server: self.server.to_string(),
+            purpose,
+            after_ms: u64::try_from(self.limits.answer.as_millis()).unwrap_or(u64::MAX),
+        }
     }
 
     /// The startup process, if it is known.
@@ -155,11 +244,7 @@ impl Session {
             };
             self.client.query(&statement, parameters).await
         };
-        let rows = timeout(ANSWER, asking).await.map_err(|_| DatabaseError::Timeout {
-            server: self.server.to_string(),
-            purpose,
-            after_ms: u64::try_from(ANSWER.as_millis()).unwrap_or(u64::MAX),
-        })?;
+        let rows = timeout(self.limits.answer, asking).await.map_err(|_| self.late(purpose))?;
         let rows = rows.map_err(|error| failure(&self.server, purpose, &error))?;
         Ok(rows.into_iter().map(|row| Answer { row, server: Arc::clone(&self.server), purpose }).collect())
     }
@@ -168,7 +253,7 @@ impl Session {
     pub(super) async fn cancel(&self) {
         let token = self.client.cancel_token();
         let cancelled = token.cancel_query(self.tls.clone());
-        if !matches!(timeout(ANSWER, cancelled).await, Ok(Ok(()))) {
+        if !matches!(timeout(CANCEL, cancelled).await, Ok(Ok(()))) {
             tracing::debug!(server = %self.server, "a statement could not be taken back; its timeout ends it");
         }
     }
@@ -184,14 +269,29 @@ impl Drop for Session {
     }
 }
 
+/// Carries a session's bytes until it is closed, by either side. What still waits for an answer does not keep the
+/// socket open: of a network that is gone, none comes.
+async fn carry(connection: impl Future<Output = Result<(), tokio_postgres::Error>>, end: CancellationToken) {
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        _ = &mut connection => return,
+        () = end.cancelled() => {}
+    }
+    drop(timeout(GOODBYE, connection).await);
+}
+
+fn lost(server: &str) -> DatabaseError {
+    DatabaseError::Connect {
+        server: server.to_owned(),
+        reason: "the connection was lost".to_owned(),
+        remedy: "it is opened again by itself".to_owned(),
+    }
+}
+
 /// Why a statement failed. The server's message is left out: it may quote the statement.
 fn failure(server: &str, purpose: &'static str, error: &tokio_postgres::Error) -> DatabaseError {
     let Some(code) = error.code() else {
-        return DatabaseError::Connect {
-            server: server.to_owned(),
-            reason: "the connection was lost".to_owned(),
-            remedy: "it is opened again by itself".to_owned(),
-        };
+        return lost(server);
     };
     let remedy = match code.code() {
         "42501" => "GRANT pg_monitor TO the role in the connection string",
@@ -245,6 +345,7 @@ fn refusal(dsn: &Dsn, database: Option<&str>, error: &tokio_postgres::Error) -> 
         "57P03" => {
             "the server is being started or stopped, or hot_standby is off; it is tried again".to_owned()
         }
+        PROTOCOL_VIOLATION => NO_POOLER.to_owned(),
         _ => "see the server's log".to_owned(),
     };
     DatabaseError::Refused {

@@ -10,7 +10,7 @@ use tokio_postgres::config::{Config, Host, SslMode};
 use crate::error::DatabaseError;
 
 /// How far the server's certificate is looked at; as libpq has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub(crate) enum TlsMode {
     /// No TLS.
     Disable,
@@ -26,7 +26,7 @@ pub(crate) enum TlsMode {
 }
 
 /// Where trusted authorities are taken from.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub(crate) enum Roots {
     /// The host's own.
     #[default]

@@ -11,7 +11,7 @@ use std::{
 
 use tokio_postgres::config::Host;
 
-use super::{dsn::Dsn, link::Link};
+use super::{cluster, dsn::Dsn, link::Link};
 use crate::{discover::DiscoveredServer, procfs};
 
 /// Seconds that the start time in `postmaster.pid` may differ from the one that SQL tells.
@@ -32,25 +32,38 @@ pub(super) async fn locate(
     found: &[Arc<DiscoveredServer>],
 ) -> Option<Arc<DiscoveredServer>> {
     let found: Vec<_> = found.iter().filter(|server| server.system == super::SYSTEM).collect();
-    let dsns = link.dsns();
+    let dsns = link.reach().dsns();
     let chosen = match (place, dsns.first()) {
         (Place { discovered: Some(server), .. }, _) => again(server, &found),
-        (Place { directory: Some(directory), .. }, _) => by_directory(directory, &found),
-        (_, Some(dsn)) if link.is_declared() => {
+        (Place { directory: Some(directory), .. }, _) => {
+            let directory = directory.clone();
+            looked(&found, move |found| by_directory(&directory, found)).await
+        }
+        (_, Some(dsn)) if link.reach().is_declared() => {
             if !is_local(dsn).await {
                 return None;
             }
-            match by_address(dsn, &found) {
+            let local = dsn.clone();
+            match looked(&found, move |found| by_address(&local, found)).await {
                 Some(server) => Some(server),
                 None => by_asking(link, &found).await,
             }
         }
         _ => only(&found),
     }?;
-    if !link.is_declared() {
-        link.adopt(chosen.dsns.iter().filter_map(|dsn| Dsn::parse(dsn).ok()).collect());
+    if !link.reach().is_declared() {
+        link.reach().adopt(chosen.dsns.iter().filter_map(|dsn| Dsn::parse(dsn).ok()).collect());
     }
     Some(chosen)
+}
+
+/// Chooses off the async threads: directories of others are looked at.
+async fn looked(
+    found: &[&Arc<DiscoveredServer>],
+    choose: impl FnOnce(&[&Arc<DiscoveredServer>]) -> Option<Arc<DiscoveredServer>> + Send + 'static,
+) -> Option<Arc<DiscoveredServer>> {
+    let found: Vec<Arc<DiscoveredServer>> = found.iter().map(|server| Arc::clone(server)).collect();
+    tokio::task::spawn_blocking(move || choose(&found.iter().collect::<Vec<_>>())).await.ok().flatten()
 }
 
 /// The server that was discovered, in whatever process it runs now.
@@ -133,14 +146,12 @@ async fn by_asking(link: &Link, found: &[&Arc<DiscoveredServer>]) -> Option<Arc<
     if found.is_empty() {
         return None;
     }
-    let sql = "SELECT floor(extract(epoch FROM pg_catalog.pg_postmaster_start_time()))::bigint, \
-               (SELECT system_identifier FROM pg_catalog.pg_control_system())";
-    let row = link.row("its start time", sql, &[]).await.ok()?;
-    let started: i64 = row.read(0).ok()?;
-    let identifier = row.read::<i64>(1).ok()?.cast_unsigned();
+    let started = cluster::started(link).await.ok()?;
+    // Where the role may not see it, the start time alone decides.
+    let identifier = cluster::system_identifier(link).await.ok()?;
     let same = |server: &&Arc<DiscoveredServer>| {
         (server.started - started).abs() <= START_TOLERANCE
-            && server.system_identifier.is_none_or(|known| known == identifier)
+            && server.system_identifier.zip(identifier).is_none_or(|(known, asked)| known == asked)
     };
     only(&found.iter().copied().filter(same).collect::<Vec<_>>())
 }

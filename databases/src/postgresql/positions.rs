@@ -9,10 +9,11 @@ use std::{
 
 use tokio_postgres::types::PgLsn;
 
-use super::{connect::Answer, link::Link, waits::Waits};
+use super::{cluster, connect::Answer, link::Link, waits::Waits};
 use crate::{
     error::DatabaseError,
-    positions::{PrimaryPosition, ReplicaInfo, ReplicaSample},
+    identity::ClusterId,
+    positions::{ApplyWait, PrimaryPosition, ReplicaInfo, ReplicaSample, WaitKind},
 };
 
 macro_rules! sample {
@@ -35,8 +36,11 @@ const STARTUP: &str = "SELECT pid FROM pg_catalog.pg_stat_get_activity(NULL) WHE
 const INFO: &str = "SELECT w.sender_host, w.sender_port, w.slot_name, w.received_tli, w.status, \
      (SELECT setting::int8 FROM pg_catalog.pg_settings WHERE name = 'recovery_min_apply_delay') \
      FROM (SELECT 1) one LEFT JOIN pg_catalog.pg_stat_get_wal_receiver() w ON true";
-const FLUSHED: &str = "SELECT pg_catalog.pg_current_wal_flush_lsn(), \
-     ('x' || substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_flush_lsn()), 1, 8))::bit(32)::int4";
+/// Nothing where the server is in recovery: an error would be a line in its log each time.
+const FLUSHED: &str = "SELECT p.flushed, CASE WHEN p.flushed IS NOT NULL THEN \
+     ('x' || substr(pg_catalog.pg_walfile_name(p.flushed), 1, 8))::bit(32)::int4 END \
+     FROM (SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_current_wal_flush_lsn() END \
+     AS flushed) p";
 
 /// The middle of a question's round trip, on both clocks.
 struct Middle {
@@ -61,7 +65,7 @@ pub(super) async fn sample(link: &Link, waits: &Waits) -> Result<ReplicaSample, 
     // The server knows no process 0, so an unknown one gives no wait and is looked for below.
     let known = session.startup();
     let middle = Middle::begin();
-    let row = link.row("replay positions", sql, &[&known.cast_signed()]).await?;
+    let row = link.row("replay positions", sql, &[known.cast_signed()]).await?;
     let (monotonic, at) = middle.end();
     let in_recovery: bool = row.read(0)?;
     let startup = row.read::<Option<i32>>(5)?.map(i32::cast_unsigned);
@@ -70,6 +74,7 @@ pub(super) async fn sample(link: &Link, waits: &Waits) -> Result<ReplicaSample, 
         let found = found.first().map(|row| row.read::<i32>(0)).transpose()?.unwrap_or(0);
         session.startup.store(found.cast_unsigned(), Ordering::Relaxed);
     }
+    let paused = row.read(3)?;
     let wait = match (startup, row.read::<Option<&str>>(6)?, row.read::<Option<&str>>(7)?) {
         (Some(startup), Some(class), Some(event)) => Some(waits.describe(link, class, event, startup).await),
         _ => None,
@@ -81,12 +86,18 @@ pub(super) async fn sample(link: &Link, waits: &Waits) -> Result<ReplicaSample, 
         in_recovery,
         received: position(&row, 1)?,
         replayed: position(&row, 2)?,
-        paused: row.read(3)?,
-        wait,
+        paused,
+        wait: or_paused(wait, paused),
         last_replayed_commit_age: age.and_then(|age| Duration::try_from_secs_f64(age).ok()),
         timeline: row.read::<Option<i32>>(8)?.map(i32::cast_unsigned),
         startup_pid: startup,
     })
+}
+
+/// Where the wait is hidden from the role, or not seen at that moment, a pause still is one.
+fn or_paused(wait: Option<ApplyWait>, paused: bool) -> Option<ApplyWait> {
+    let pause = ApplyWait { kind: WaitKind::Paused, object: None, holder: None, own: false };
+    wait.or_else(|| paused.then_some(pause))
 }
 
 fn position(row: &Answer, column: usize) -> Result<Option<u64>, DatabaseError> {
@@ -107,16 +118,35 @@ pub(super) async fn info(link: &Link) -> Result<ReplicaInfo, DatabaseError> {
     })
 }
 
-pub(super) async fn flushed(link: &Link) -> Result<PrimaryPosition, DatabaseError> {
+pub(super) async fn flushed(link: &Link, cluster: &ClusterId) -> Result<PrimaryPosition, DatabaseError> {
     // The session is opened first, so that the round trip is the question's alone.
-    link.session().await?;
+    let session = link.session().await?;
+    cluster::expect(link, &session, cluster).await?;
+    let in_recovery = || {
+        let (host, port) = link.address();
+        DatabaseError::InRecovery { server: format!("{host}:{port}") }
+    };
     let middle = Middle::begin();
-    let row = link.row("the flushed position", FLUSHED, &[]).await?;
+    let row = link.row("the flushed position", FLUSHED, &[]).await.map_err(|error| match error {
+        DatabaseError::Query { code, .. } if code == "55000" => in_recovery(),
+        error => error,
+    })?;
     let (monotonic, at) = middle.end();
-    Ok(PrimaryPosition {
-        monotonic,
-        at,
-        flushed: row.read::<PgLsn>(0)?.into(),
-        timeline: row.read::<i32>(1)?.cast_unsigned(),
-    })
+    let (Some(flushed), Some(timeline)) = (row.read::<Option<PgLsn>>(0)?, row.read::<Option<i32>>(1)?) else {
+        return Err(in_recovery());
+    };
+    Ok(PrimaryPosition { monotonic, at, flushed: flushed.into(), timeline: timeline.cast_unsigned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_told_even_where_the_wait_is_hidden() {
+        assert_eq!(or_paused(None, true).map(|wait| wait.kind), Some(WaitKind::Paused));
+        assert_eq!(or_paused(None, false), None);
+        let locked = ApplyWait { kind: WaitKind::Lock, object: None, holder: Some(7), own: false };
+        assert_eq!(or_paused(Some(locked.clone()), true), Some(locked));
+    }
 }

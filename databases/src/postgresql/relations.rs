@@ -59,6 +59,13 @@ impl Relations {
         self.rows.insert(oid, relation);
     }
 
+    /// Adds all rows of another reading.
+    pub(super) fn absorb(&mut self, other: Self) {
+        for (oid, relation) in other.rows {
+            self.insert(oid, relation);
+        }
+    }
+
     pub(super) fn contains_file(&self, relfilenode: u32) -> bool {
         self.file(relfilenode).is_some()
     }

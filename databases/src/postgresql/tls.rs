@@ -2,7 +2,11 @@
 //!
 //! Only here may a certificate go unverified, and only where the operator's `sslmode` says so.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
@@ -71,8 +75,38 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
+/// Connectors that were made; each needs the trusted authorities of a file or of the whole host.
+#[derive(Default)]
+pub(super) struct Connectors(Mutex<HashMap<(TlsMode, Roots), MakeRustlsConnect>>);
+
+impl fmt::Debug for Connectors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connectors").finish_non_exhaustive()
+    }
+}
+
+impl Connectors {
+    /// The connector for these, made off the async threads if it is not kept.
+    pub(super) async fn get(&self, mode: TlsMode, roots: &Roots) -> Result<MakeRustlsConnect, String> {
+        let key = (mode, roots.clone());
+        if let Some(kept) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Ok(kept.clone());
+        }
+        let roots = roots.clone();
+        let made = tokio::task::spawn_blocking(move || connector(mode, &roots)).await;
+        let made = made.unwrap_or_else(|_| Err("TLS cannot be set up".to_owned()))?;
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, made.clone());
+        Ok(made)
+    }
+
+    /// Forgets them: the authorities may have changed.
+    pub(super) fn forget(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
 /// Makes the TLS side of connections. The reason of an error tells what the operator can do.
-pub(super) fn connector(mode: TlsMode, roots: &Roots) -> Result<MakeRustlsConnect, String> {
+fn connector(mode: TlsMode, roots: &Roots) -> Result<MakeRustlsConnect, String> {
     let provider = Arc::new(ring::default_provider());
     let broken = |error: rustls::Error| format!("TLS cannot be set up: {error}");
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))

@@ -27,8 +27,18 @@ const LOCK: &str = "WITH l AS MATERIALIZED (SELECT pid, locktype, database, rela
 /// snapshot is newer than what replay is about to remove.
 const SNAPSHOT: &str = "SELECT NULL::oid, NULL::oid, pid FROM pg_catalog.pg_stat_get_activity(NULL) \
      WHERE backend_xmin IS NOT NULL AND pid NOT IN ($1, pg_catalog.pg_backend_pid()) ORDER BY age(backend_xmin) DESC LIMIT 1";
-const HELD_UP: &str = "SELECT wait_event_type, wait_event FROM pg_catalog.pg_stat_get_activity(NULL) \
+const HELD_UP: &str = "SELECT wait_event_type, wait_event, pid FROM pg_catalog.pg_stat_get_activity(NULL) \
      WHERE backend_type = 'startup'";
+/// Whether a session has a lock that the startup process waits for.
+const HAS_LOCK: &str = "WITH l AS MATERIALIZED (SELECT * FROM pg_catalog.pg_lock_status()) \
+     SELECT EXISTS (SELECT 1 FROM l w JOIN l h ON h.granted AND h.pid = $2 AND h.locktype = w.locktype \
+     AND (h.database, h.relation, h.classid, h.objid) IS NOT DISTINCT FROM (w.database, w.relation, w.classid, w.objid) \
+     WHERE w.pid = $1 AND NOT w.granted)";
+/// Whether no session's snapshot is older than that of one. While there is an older one, replay would not go on
+/// without this one either.
+const HAS_OLDEST: &str = "SELECT coalesce(max(age(backend_xmin)) FILTER (WHERE pid = $2) >= max(age(backend_xmin)), false) \
+     FROM pg_catalog.pg_stat_get_activity(NULL) \
+     WHERE backend_xmin IS NOT NULL AND pid NOT IN ($1, pg_catalog.pg_backend_pid())";
 
 /// What a wait event of the startup process means.
 pub(super) fn kind(class: &str, event: &str) -> WaitKind {
@@ -98,7 +108,7 @@ impl Waits {
         if let Some(seen) = self.recent(kind) {
             return self.made(link, kind, seen);
         }
-        let found = link.rows("what replay waits for", sql, &[&startup.cast_signed()]).await;
+        let found = link.rows("what replay waits for", sql, &[startup.cast_signed()]).await;
         let found = found.and_then(|rows| rows.first().map(read).transpose()).ok().flatten();
         let (relation, holder) = found.unwrap_or((None, None));
         let seen = Seen { at: Instant::now(), kind, relation, holder };
@@ -115,7 +125,7 @@ impl Waits {
     fn made(&self, link: &Link, kind: WaitKind, (relation, holder): Found) -> ApplyWait {
         let object: Option<Arc<Object>> =
             relation.and_then(|(database, relation)| self.catalog.relation(database, relation));
-        ApplyWait { kind, object, holder, own: holder.is_some_and(|holder| link.is_own(holder)) }
+        ApplyWait { kind, object, holder, own: holder.is_some_and(|holder| link.reach().is_own(holder)) }
     }
 }
 
@@ -127,15 +137,33 @@ fn read(row: &Answer) -> Result<Found, DatabaseError> {
     Ok((relation, row.read::<Option<i32>>(2)?.map(i32::cast_unsigned)))
 }
 
-/// Whether replay waits for some session to end or to let go. It may be the agent's own.
-pub(super) async fn is_held_up(link: &Link) -> bool {
-    let Ok(rows) = link.rows("whether replay is held up", HELD_UP, &[]).await else { return false };
-    rows.iter().any(|row| match (row.read::<Option<&str>>(0), row.read::<Option<&str>>(1)) {
-        (Ok(Some(class)), Ok(Some(event))) => {
-            matches!(kind(class, event), WaitKind::Lock | WaitKind::Conflict)
+/// What tells whether a session holds up replay, by what replay waits for.
+fn question(class: &str, event: &str) -> Option<&'static str> {
+    match (kind(class, event), class) {
+        (WaitKind::Lock, _) => Some(HAS_LOCK),
+        // Nothing tells who holds a pin, and a cursor of somebody's may hold one for hours.
+        (WaitKind::Conflict, "BufferPin") => None,
+        (WaitKind::Conflict, _) => Some(HAS_OLDEST),
+        _ => None,
+    }
+}
+
+/// Whether replay waits for this backend of the agent's. That it waits for somebody else's is no reason to stop.
+pub(super) async fn is_held_up_by(link: &Link, backend: u32) -> bool {
+    held_up_by(link, backend).await.unwrap_or(false)
+}
+
+async fn held_up_by(link: &Link, backend: u32) -> Result<bool, DatabaseError> {
+    for row in link.rows("whether replay is held up", HELD_UP, &[]).await? {
+        let (class, event) = (row.read::<Option<&str>>(0)?, row.read::<Option<&str>>(1)?);
+        let question = class.zip(event).and_then(|(class, event)| question(class, event));
+        if let Some(sql) = question {
+            let startup: i32 = row.read(2)?;
+            let row = link.row("who holds up replay", sql, &[startup, backend.cast_signed()]).await?;
+            return row.read(0);
         }
-        _ => false,
-    })
+    }
+    Ok(false)
 }
 
 #[cfg(test)]
@@ -162,5 +190,13 @@ mod tests {
         ] {
             assert_eq!(kind(class, event), expected, "{class}/{event}");
         }
+    }
+
+    #[test]
+    fn only_where_a_session_can_be_named_is_it_asked_for() {
+        assert_eq!(question("Lock", "relation"), Some(HAS_LOCK));
+        assert_eq!(question("IPC", "RecoveryConflictSnapshot"), Some(HAS_OLDEST));
+        assert_eq!(question("BufferPin", "BufferPin"), None);
+        assert_eq!(question("Activity", "RecoveryWalStream"), None);
     }
 }

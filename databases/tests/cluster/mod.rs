@@ -1,5 +1,7 @@
 //! A throw-away primary with one streaming replica, gone when dropped. Just enough for this crate's tests.
 
+pub(crate) mod wire;
+
 use std::{
     future::Future,
     net::TcpListener,

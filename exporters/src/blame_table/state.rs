@@ -4,15 +4,18 @@
 //! Points with the same timestamp belong together: seconds of one moment are never set against the lag of
 //! another.
 
+mod growth;
+mod wait;
+
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     time::{Duration, Instant},
 };
 
 use blameio_pipeline::{
     attribute::{
-        BLAME_CAUSE, DB_INDEX, DB_NAMESPACE, DB_TABLE, FILE_KIND, LAG_SOURCE, REPLICATION_CHANNEL,
-        REPLICATION_STATE, SERVER_ADDRESS, SERVICE_NAME, THREAD_STATE, WAIT_KIND,
+        BLAME_CAUSE, DB_INDEX, DB_NAMESPACE, DB_TABLE, FILE_KIND, LAG_FRESHNESS, LAG_SOURCE,
+        REPLICATION_CHANNEL, REPLICATION_STATE, SERVER_ADDRESS, SERVICE_NAME, THREAD_STATE,
     },
     metrics::{attribute, is_ended, number, number_points},
     signal::{
@@ -23,7 +26,8 @@ use opentelemetry_proto::tonic::{
     collector::metrics::v1::ExportMetricsServiceRequest, common::v1::KeyValue, metrics::v1::NumberDataPoint,
 };
 
-use super::layout::NOISE;
+use self::growth::Series;
+pub(super) use self::wait::Wait;
 use crate::value;
 
 /// Moments that are kept of a channel: lag and blame of one moment may come in different batches.
@@ -33,8 +37,17 @@ const MAX_ROWS: usize = 10_000;
 const MAX_CHANNELS: usize = 1_000;
 /// A channel that is silent for this long is no longer shown.
 const FORGET: Duration = Duration::from_mins(1);
-/// Blame that is this much older than the newest lag is not shown any more, in nanoseconds.
-const STALE: u64 = 10_000_000_000;
+/// Blame that is this much older than the newest lag is not shown any more, in nanoseconds. A point that is older
+/// still was not late: the clock was set back.
+const OLD: u64 = 10_000_000_000;
+/// The state of a server that is no replica.
+pub(super) const PROMOTED: &str = "promoted";
+/// The state of a server that does not answer.
+const DOWN: &str = "down";
+/// A server that is down for this long has no rows any more: they tell of a time that is over.
+const LONG_DOWN: Duration = Duration::from_mins(1);
+/// A server that is down for this long is no longer shown: it was taken away.
+const GONE: Duration = Duration::from_hours(1);
 
 /// Seconds that one object and cause owe.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -54,10 +67,15 @@ pub(super) struct View {
     pub(super) at: u64,
     pub(super) server: String,
     pub(super) channel: String,
-    pub(super) lag: f64,
+    /// `None` before it is known, and after it has ended.
+    pub(super) lag: Option<f64>,
+    /// Nothing can be measured now: the lag is the last that was.
+    pub(super) stale: bool,
     pub(super) status: Option<String>,
+    /// Since when the server is down, if that is long; nanoseconds since the epoch.
+    pub(super) down_since: Option<u64>,
     /// What applying waits for most.
-    pub(super) wait: Option<String>,
+    pub(super) wait: Option<Wait>,
     pub(super) source: Option<String>,
     pub(super) rows: Vec<Row>,
     /// What holds applying now, with its share of the window; the largest first.
@@ -71,21 +89,39 @@ struct Frame {
     rows: BTreeMap<String, Row>,
 }
 
-/// A cumulative series and its value when it was last shown.
-#[derive(Debug)]
-struct Growth {
-    label: String,
-    shown: f64,
-    latest: f64,
+/// How the lag is measured.
+#[derive(Debug, PartialEq)]
+struct Told {
+    /// All attributes of the point that told it.
+    by: String,
+    source: Option<String>,
+    stale: bool,
+}
+
+/// How long a server has been down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd)]
+enum Outage {
+    #[default]
+    None,
+    Long,
+    Gone,
 }
 
 #[derive(Debug)]
 struct Channel {
     frames: BTreeMap<u64, Frame>,
     status: Option<String>,
-    source: Option<String>,
-    apply: HashMap<String, Growth>,
-    waits: HashMap<String, Growth>,
+    /// When the state was told last, by the sender's clock.
+    status_at: u64,
+    /// When the state was told first: sums that came up later began at zero.
+    known_since: Option<u64>,
+    /// Since when the server is down: by the sender's clock to be shown, by ours to be measured.
+    down: Option<(u64, Instant)>,
+    /// The outage as it was shown.
+    outage: Outage,
+    told: Option<Told>,
+    apply: Series<String>,
+    waits: Series<Wait>,
     seen: Instant,
 }
 
@@ -94,6 +130,7 @@ struct Channel {
 pub(super) struct State {
     channels: BTreeMap<(String, String), Channel>,
     fresh: bool,
+    heard: bool,
 }
 
 impl State {
@@ -132,19 +169,33 @@ impl State {
         }
         let channel = self.channels.entry(key).or_insert_with(|| Channel::new(now));
         channel.seen = now;
-        self.fresh |= channel.point(metric, point);
+        // One that is gone is waited for like one that never came.
+        self.heard |= channel.outage(now) < Outage::Gone
+            && [REPLICATION_LAG, LAG_BLAME, REPLICATION_STATUS].iter().any(|heard| heard.name == metric);
+        self.fresh |= channel.point(metric, point, now);
         true
     }
 
-    /// What is to be shown, unless nothing is new since the last call.
-    pub(super) fn views(&mut self, now: Instant) -> Vec<View> {
+    /// Whether anything of a channel's lag or state has come since the last call, be it new or not.
+    pub(super) fn heard(&mut self) -> bool {
+        std::mem::take(&mut self.heard)
+    }
+
+    /// All that is to be shown; `None` if nothing is new since the last call.
+    pub(super) fn views(&mut self, now: Instant) -> Option<Vec<View>> {
         self.channels.retain(|_, channel| now.saturating_duration_since(channel.seen) < FORGET);
+        for channel in self.channels.values_mut() {
+            // An outage gets longer without a word of anybody.
+            let outage = channel.outage(now);
+            self.fresh |= outage != channel.outage;
+            channel.outage = outage;
+        }
         if !std::mem::take(&mut self.fresh) {
-            return Vec::new();
+            return None;
         }
         let views =
             self.channels.iter_mut().filter_map(|((server, name), channel)| channel.view(server, name));
-        views.collect()
+        Some(views.collect())
     }
 }
 
@@ -153,38 +204,89 @@ impl Channel {
         Self {
             frames: BTreeMap::new(),
             status: None,
-            source: None,
-            apply: HashMap::new(),
-            waits: HashMap::new(),
+            status_at: 0,
+            known_since: None,
+            down: None,
+            outage: Outage::default(),
+            told: None,
+            apply: Series::default(),
+            waits: Series::default(),
             seen,
         }
     }
 
     /// Takes a point; returns whether there is something new to show.
-    fn point(&mut self, metric: &str, point: &NumberDataPoint) -> bool {
+    fn point(&mut self, metric: &str, point: &NumberDataPoint, now: Instant) -> bool {
         let attributes = &point.attributes;
         let value = number(point).filter(|_| !is_ended(point.flags));
         if metric == APPLY_TIME.name {
-            grow(&mut self.apply, attributes, holder(attributes), value);
+            self.apply.grow(attributes, holder(attributes), value, false);
         } else if metric == REPLICATION_WAIT_TIME.name {
-            grow(&mut self.waits, attributes, text(attributes, WAIT_KIND), value);
+            // The state comes with the waits, every time: a wait that did not come with the first is new.
+            let new = self.known_since.is_some_and(|since| since < point.time_unix_nano);
+            self.waits.grow(attributes, Wait::of(attributes), value, new);
         } else if metric == REPLICATION_STATUS.name {
-            if value.is_some_and(|value| value > 0.0) {
-                self.status = Some(text(attributes, REPLICATION_STATE));
-            }
+            let holds = value.is_some_and(|value| value > 0.0);
+            return self.state(text(attributes, REPLICATION_STATE), holds, point.time_unix_nano, now);
         } else if metric == REPLICATION_INFO.name {
-            if value.is_some() {
-                self.source = attribute(attributes, LAG_SOURCE).map(str::to_owned);
-            }
+            return self.info(attributes, value.is_some());
         } else if let Some(value) = value {
             return self.frame(metric, point.time_unix_nano, value, attributes);
         } else if metric == REPLICATION_LAG.name {
+            // What was owed went with the lag.
+            let shown = !self.frames.is_empty();
             self.frames.clear();
+            return shown;
         }
         false
     }
 
+    fn outage(&self, now: Instant) -> Outage {
+        match self.down.map(|(_, since)| now.saturating_duration_since(since)) {
+            Some(lasts) if lasts >= GONE => Outage::Gone,
+            Some(lasts) if lasts >= LONG_DOWN => Outage::Long,
+            _ => Outage::None,
+        }
+    }
+
+    fn state(&mut self, state: String, holds: bool, at: u64, now: Instant) -> bool {
+        let known = self.status.as_ref() == Some(&state);
+        self.status_at = at;
+        self.known_since.get_or_insert(at);
+        if state == DOWN && holds {
+            self.down.get_or_insert((at, now));
+        } else if state == DOWN || holds {
+            self.down = None;
+        }
+        if holds {
+            if state == PROMOTED {
+                self.frames.clear();
+            }
+            self.status = Some(state);
+        } else if known {
+            self.status = None;
+        }
+        known != holds
+    }
+
+    fn info(&mut self, attributes: &[KeyValue], holds: bool) -> bool {
+        let by = value::pairs(attributes);
+        let known = self.told.as_ref().is_some_and(|told| told.by == by);
+        if holds && !known {
+            let source = attribute(attributes, LAG_SOURCE).map(str::to_owned);
+            let stale = attribute(attributes, LAG_FRESHNESS) == Some("stale");
+            self.told = Some(Told { by, source, stale });
+        } else if !holds && known {
+            self.told = None;
+        }
+        known != holds
+    }
+
     fn frame(&mut self, metric: &str, at: u64, value: f64, attributes: &[KeyValue]) -> bool {
+        if self.frames.keys().next_back().is_some_and(|newest| newest.saturating_sub(at) > OLD) {
+            // Those from before the clock was set back would seem to be the newest for as long as that was.
+            self.frames.clear();
+        }
         let oldest = self.frames.keys().next().copied().unwrap_or(0);
         if self.frames.len() >= MAX_FRAMES && at < oldest {
             return false;
@@ -210,27 +312,36 @@ impl Channel {
     }
 
     fn view(&mut self, server: &str, channel: &str) -> Option<View> {
-        let newest = self.frames.iter().rev().find_map(|(at, frame)| Some((*at, frame.lag?)))?;
+        let newest = self.frames.iter().rev().find_map(|(at, frame)| Some((*at, frame.lag?)));
+        if newest.is_none() && self.status.is_none() || self.outage == Outage::Gone {
+            return None;
+        }
         let blamed = self.frames.iter().rev().find_map(|(at, frame)| {
-            let recent = newest.0.saturating_sub(*at) <= STALE && !frame.rows.is_empty();
+            let recent = newest?.0.saturating_sub(*at) <= OLD && !frame.rows.is_empty();
             Some((*at, frame.lag.filter(|_| recent)?, frame.rows.values().cloned().collect::<Vec<_>>()))
         });
-        let (at, lag, mut rows) = blamed.unwrap_or((newest.0, newest.1, Vec::new()));
+        let (at, lag, mut rows) = match (blamed, newest) {
+            (Some((at, lag, rows)), _) => (at, Some(lag), rows),
+            (None, Some((at, lag))) => (at, Some(lag), Vec::new()),
+            (None, None) => (self.status_at, None, Vec::new()),
+        };
         rows.sort_by(|a, b| b.seconds.total_cmp(&a.seconds).then_with(|| a.table.cmp(&b.table)));
-        let mut holders = growth(&mut self.apply);
+        let mut holders = self.apply.growth();
         let window: f64 = holders.iter().map(|(_, seconds)| *seconds).sum();
         for (_, share) in &mut holders {
             *share /= window;
         }
-        let wait = growth(&mut self.waits).into_iter().next().filter(|(_, seconds)| *seconds >= NOISE);
+        let wait = Wait::longest(&self.waits.growth());
         Some(View {
             at,
             server: server.to_owned(),
             channel: channel.to_owned(),
             lag,
             status: self.status.clone(),
-            wait: wait.map(|(kind, _)| kind),
-            source: self.source.clone(),
+            down_since: self.down.filter(|_| self.outage == Outage::Long).map(|(at, _)| at),
+            wait,
+            source: self.told.as_ref().and_then(|told| told.source.clone()),
+            stale: self.told.as_ref().is_some_and(|told| told.stale),
             rows,
             now: holders,
         })
@@ -249,39 +360,6 @@ fn holder(attributes: &[KeyValue]) -> String {
     let kind = attribute(attributes, FILE_KIND).map(|kind| format!("[{kind}]"));
     let words = [attribute(attributes, THREAD_STATE).map(str::to_owned), object.map(str::to_owned).or(kind)];
     words.into_iter().flatten().collect::<Vec<_>>().join(" ")
-}
-
-fn grow(series: &mut HashMap<String, Growth>, attributes: &[KeyValue], label: String, value: Option<f64>) {
-    let key = value::pairs(attributes);
-    let Some(value) = value else {
-        series.remove(&key);
-        return;
-    };
-    if series.len() >= MAX_ROWS && !series.contains_key(&key) {
-        return;
-    }
-    // What had grown before it was seen first says nothing of now.
-    let growth = series.entry(key).or_insert(Growth { label, shown: value, latest: value });
-    if value < growth.latest {
-        growth.shown = 0.0;
-    }
-    growth.latest = value;
-}
-
-/// What has grown since the last call, the largest first.
-fn growth(series: &mut HashMap<String, Growth>) -> Vec<(String, f64)> {
-    let mut grown: BTreeMap<&str, f64> = BTreeMap::new();
-    for growth in series.values_mut() {
-        *grown.entry(&growth.label).or_default() += growth.latest - growth.shown;
-        growth.shown = growth.latest;
-    }
-    let mut grown: Vec<_> = grown
-        .into_iter()
-        .filter(|(_, seconds)| *seconds > 0.0)
-        .map(|(label, seconds)| (label.to_owned(), seconds))
-        .collect();
-    grown.sort_by(|a, b| b.1.total_cmp(&a.1));
-    grown
 }
 
 #[cfg(test)]

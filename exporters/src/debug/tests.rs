@@ -4,6 +4,8 @@ use blameio_config::{Decode, Diagnostics, Path, parse};
 use blameio_pipeline::metrics::key_value;
 use opentelemetry_proto::tonic::{
     collector::{logs::v1::ExportLogsServiceRequest, trace::v1::ExportTraceServiceRequest},
+    common::v1::{AnyValue, any_value},
+    logs::v1::{LogRecord, ResourceLogs, ScopeLogs},
     resource::v1::Resource,
 };
 
@@ -46,6 +48,27 @@ async fn normal_has_a_line_for_each_point_and_detailed_every_field() {
     detailed.export(batch()).await.unwrap();
     assert!(written.text().contains("Metric test.gauge [s] A gauge\n"));
     assert!(written.text().contains("time_unix_nano: 1,"));
+}
+
+#[tokio::test]
+async fn names_cannot_command_the_terminal() {
+    for verbosity in ["normal", "detailed"] {
+        let (debug, written) = debug(&format!("verbosity: {verbosity}"));
+        let evil = "\x1b[2J\u{9b}\u{202e}\r\nforged line";
+        let resource = Resource { attributes: vec![key_value(evil, evil)], ..Resource::default() };
+        debug.export(Batch::metrics(gauges(resource, &[(1.5, vec![key_value("k", evil)])]))).await.unwrap();
+        let record = LogRecord {
+            body: Some(AnyValue { value: Some(any_value::Value::StringValue(evil.to_owned())) }),
+            ..LogRecord::default()
+        };
+        let scope_logs = vec![ScopeLogs { log_records: vec![record], ..ScopeLogs::default() }];
+        let resource_logs = vec![ResourceLogs { scope_logs, ..ResourceLogs::default() }];
+        debug.export(Batch::logs(ExportLogsServiceRequest { resource_logs })).await.unwrap();
+        let text = written.text();
+        assert!(text.contains("forged line"), "{text:?}");
+        assert!(!text.contains(['\x1b', '\u{9b}', '\u{202e}', '\r']), "{text:?}");
+        assert!(!text.lines().any(|line| line.starts_with("forged")), "{text:?}");
+    }
 }
 
 #[test]

@@ -1,4 +1,6 @@
 //! A batch as lines of text, in the Collector's words.
+//!
+//! What a sender wrote is made harmless here, line by line: it goes to a terminal.
 
 use std::fmt::Write as _;
 
@@ -7,7 +9,7 @@ use blameio_pipeline::{Batch, batch::BatchError, metrics::is_ended};
 use opentelemetry_proto::tonic::metrics::v1::{Metric, NumberDataPoint, metric::Data, number_data_point};
 
 use super::Verbosity;
-use crate::value;
+use crate::{plain, value};
 
 /// The text of a batch. `id` names the exporter.
 pub(super) fn batch(batch: &Batch, verbosity: Verbosity, id: &str) -> Result<String, BatchError> {
@@ -17,7 +19,7 @@ pub(super) fn batch(batch: &Batch, verbosity: Verbosity, id: &str) -> Result<Str
             let resources = &batch.as_metrics()?.resource_metrics;
             let scopes = resources.iter().flat_map(|resource| &resource.scope_metrics);
             let metrics: usize = scopes.map(|scope| scope.metrics.len()).sum();
-            lines.line(format_args!(
+            lines.raw(format_args!(
                 "{id}\tMetrics\t{{\"resource metrics\": {}, \"metrics\": {metrics}, \"data points\": {}}}",
                 resources.len(),
                 batch.items()
@@ -26,12 +28,12 @@ pub(super) fn batch(batch: &Batch, verbosity: Verbosity, id: &str) -> Result<Str
         Signal::Traces => {
             let resources = batch.as_traces()?.resource_spans.len();
             let spans = batch.items();
-            lines.line(format_args!("{id}\tTraces\t{{\"resource spans\": {resources}, \"spans\": {spans}}}"));
+            lines.raw(format_args!("{id}\tTraces\t{{\"resource spans\": {resources}, \"spans\": {spans}}}"));
         }
         Signal::Logs => {
             let resources = batch.as_logs()?.resource_logs.len();
             let records = batch.items();
-            lines.line(format_args!(
+            lines.raw(format_args!(
                 "{id}\tLogs\t{{\"resource logs\": {resources}, \"log records\": {records}}}"
             ));
         }
@@ -48,9 +50,16 @@ struct Lines {
 }
 
 impl Lines {
+    /// A line of what a sender wrote.
     fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        self.out += &plain(&line.to_string());
+        self.out.push('\n');
+    }
+
+    /// Text that has nothing of a sender's, or in which `Debug` has escaped it.
+    fn raw(&mut self, text: std::fmt::Arguments<'_>) {
         // Writing to a String cannot fail.
-        self.out.write_fmt(line).ok();
+        self.out.write_fmt(text).ok();
         self.out.push('\n');
     }
 
@@ -84,7 +93,7 @@ impl Lines {
                                 value::pairs(&span.attributes)
                             ));
                             if self.detailed {
-                                self.line(format_args!("{span:#?}"));
+                                self.raw(format_args!("{span:#?}"));
                             }
                         }
                     }
@@ -101,7 +110,7 @@ impl Lines {
                             let body = value::text(record.body.as_ref());
                             self.line(format_args!("{body} {}", value::pairs(&record.attributes)));
                             if self.detailed {
-                                self.line(format_args!("{record:#?}"));
+                                self.raw(format_args!("{record:#?}"));
                             }
                         }
                     }
@@ -168,7 +177,7 @@ impl Lines {
 
     fn detail(&mut self, point: &impl std::fmt::Debug) {
         if self.detailed {
-            self.line(format_args!("{point:#?}"));
+            self.raw(format_args!("{point:#?}"));
         }
     }
 }

@@ -187,6 +187,27 @@ mod tests {
     }
 
     #[test]
+    fn zeros_are_counted_up_to_their_threshold() {
+        // [0.25, 0.5) is within the threshold; its boundaries would claim that zeros are below them.
+        let mut wide = point(0, -2, &[1, 2, 4], 8);
+        wide.zero_threshold = 0.6;
+        let grid = Grid::new([&wide].into_iter());
+        assert_eq!(grid.cumulative(&wide), [(0.6, 9), (1.0, 11), (2.0, 15)]);
+        // A series with a narrower threshold shares the boundaries: its zeros are at the first above it.
+        let mut narrow = point(0, -1, &[3], 5);
+        narrow.zero_threshold = 0.1;
+        let grid = Grid::new([&narrow, &wide].into_iter());
+        assert_eq!(grid.cumulative(&narrow), [(0.6, 5), (1.0, 8), (2.0, 8)]);
+        // As is one below the boundaries, and nonsense is no threshold.
+        for (threshold, bound) in [(0.1, 0.1), (f64::NAN, 0.0), (-1.0, 0.0)] {
+            let mut point = point(0, -1, &[3], 5);
+            point.zero_threshold = threshold;
+            let grid = Grid::new([&point].into_iter());
+            assert_eq!(grid.cumulative(&point), [(bound, 5), (0.5, 5), (1.0, 8)]);
+        }
+    }
+
+    #[test]
     fn series_of_one_metric_share_their_boundaries() {
         let (fine, coarse) = (point(3, 0, &[1; 8], 0), point(0, 3, &[1], 0));
         let grid = Grid::new([&fine, &coarse].into_iter());

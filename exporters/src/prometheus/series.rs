@@ -3,7 +3,8 @@
 //! It knows neither OTLP's shapes (see `intake`) nor an exposition format (see `text`).
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
+    ops::Bound,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -14,6 +15,9 @@ use super::label::{Labels, Target};
 
 /// Series that are held at most: about 50 MiB. What is above is counted and left out.
 pub(super) const MAX_SERIES: usize = 100_000;
+/// A value that is older than the one held by more than this, in nanoseconds, is no late one: the clock was set
+/// back.
+const LATE: u64 = 60_000_000_000;
 
 /// The type of a metric, as the exposition names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,12 +66,33 @@ pub(super) struct Sample {
     pub(super) target: Arc<Target>,
 }
 
+impl Sample {
+    fn is_alive(&self, age: Duration, now: Instant) -> bool {
+        now.saturating_duration_since(self.received) < age
+    }
+}
+
+/// Whether a value was overtaken by the one that is held.
+fn is_late(at: u64, held: u64) -> bool {
+    held.checked_sub(at).is_some_and(|behind| behind > 0 && behind <= LATE)
+}
+
 /// All series of one name.
 #[derive(Debug)]
-pub(super) struct Family {
+struct Family {
+    kind: Kind,
+    help: String,
+    series: BTreeMap<Labels, Arc<Sample>>,
+}
+
+/// What a family held at one moment; it shares the samples with the store.
+#[derive(Debug)]
+pub(super) struct Frozen {
+    pub(super) name: String,
     pub(super) kind: Kind,
     pub(super) help: String,
-    pub(super) series: BTreeMap<Labels, Sample>,
+    /// In the order of their labels.
+    pub(super) series: Vec<(Labels, Arc<Sample>)>,
 }
 
 /// Why a point was not taken.
@@ -113,11 +138,11 @@ impl Store {
             return Err(Rejected::Conflict);
         }
         match family.series.get_mut(&labels) {
-            Some(known) if known.at > sample.at => {}
-            Some(known) => *known = sample,
+            Some(known) if is_late(sample.at, known.at) => {}
+            Some(known) => *known = Arc::new(sample),
             None if full => return Err(Rejected::Full),
             None => {
-                family.series.insert(labels, sample);
+                family.series.insert(labels, Arc::new(sample));
                 self.len += 1;
             }
         }
@@ -127,7 +152,7 @@ impl Store {
     /// Lets a series go that has ended, unless it has begun again since.
     pub(super) fn end(&mut self, name: &str, labels: &Labels, at: u64) {
         let Some(family) = self.families.get_mut(name) else { return };
-        if family.series.get(labels).is_some_and(|held| held.at <= at) {
+        if family.series.get(labels).is_some_and(|held| !is_late(at, held.at)) {
             family.series.remove(labels);
             self.len -= 1;
         }
@@ -140,21 +165,39 @@ impl Store {
     /// Lets go what has not been received for `age`.
     pub(super) fn expire(&mut self, age: Duration, now: Instant) {
         self.families.retain(|_, family| {
-            family.series.retain(|_, sample| now.saturating_duration_since(sample.received) < age);
+            family.series.retain(|_, sample| sample.is_alive(age, now));
             !family.series.is_empty()
         });
         self.len = self.families.values().map(|family| family.series.len()).sum();
     }
 
-    /// Families by name.
-    pub(super) fn families(&self) -> impl Iterator<Item = (&str, &Family)> {
-        self.families.iter().map(|(name, family)| (name.as_str(), family))
-    }
-
-    /// The resources of the series that are held.
-    pub(super) fn targets(&self) -> BTreeSet<&Target> {
-        let samples = self.families.values().flat_map(|family| family.series.values());
-        samples.map(|sample| &*sample.target).filter(|target| !target.info.is_empty()).collect()
+    /// The next families by name, after the one called `after`, until they have `enough` series. What has not
+    /// been received for `age` is left out.
+    pub(super) fn freeze(
+        &self,
+        after: Option<&str>,
+        enough: usize,
+        age: Duration,
+        now: Instant,
+    ) -> Vec<Frozen> {
+        let (mut frozen, mut series) = (Vec::new(), 0);
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        for (name, family) in self.families.range::<str, _>((from, Bound::Unbounded)) {
+            let alive = family.series.iter().filter(|(_, sample)| sample.is_alive(age, now));
+            let one = Frozen {
+                name: name.clone(),
+                kind: family.kind,
+                help: family.help.clone(),
+                series: alive.map(|(labels, sample)| (Arc::clone(labels), Arc::clone(sample))).collect(),
+            };
+            // What was looked at counts, alive or not: it is the time under the lock that is bounded.
+            series += family.series.len();
+            frozen.push(one);
+            if series >= enough {
+                break;
+            }
+        }
+        frozen
     }
 
     /// How many series are held.
@@ -183,8 +226,8 @@ mod tests {
     }
 
     fn value(store: &Store, name: &str) -> Option<f64> {
-        match store.families.get(name)?.series.values().next()?.value {
-            Value::Number { value, .. } => Some(value),
+        match &store.families.get(name)?.series.values().next()?.value {
+            Value::Number { value, .. } => Some(*value),
             _ => None,
         }
     }
@@ -197,6 +240,47 @@ mod tests {
         }
         assert_eq!(value(&store, "m"), Some(3.0));
         assert_eq!(store.len(), 1);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_does_not_freeze_a_series() {
+        const SECOND: u64 = 1_000_000_000;
+        let (mut store, now) = (Store::default(), Instant::now());
+        for (number, at, expected) in [(1.0, 7200, 1.0), (2.0, 7140, 1.0), (3.0, 3600, 3.0), (4.0, 3601, 4.0)]
+        {
+            let sample = sample(number, at * SECOND, now);
+            assert_eq!(store.put("m", Kind::Gauge, "", labels("a"), sample), Ok(()));
+            assert_eq!(value(&store, "m"), Some(expected));
+        }
+        store.end("m", &labels("a"), 10 * SECOND);
+        assert_eq!(store.len(), 0, "an end that comes after another step back");
+    }
+
+    #[test]
+    fn a_snapshot_comes_in_parts_and_stays_as_it_was() {
+        let (mut store, now) = (Store::default(), Instant::now());
+        for name in ["a", "b", "c", "d", "e"] {
+            for label in ["x", "y"] {
+                let received = if label == "x" { now } else { now + AGE };
+                assert_eq!(store.put(name, Kind::Gauge, "", labels(label), sample(1.0, 1, received)), Ok(()));
+            }
+        }
+        let later = now + AGE;
+        let mut parts: Vec<Vec<Frozen>> = Vec::new();
+        loop {
+            let after = parts.last().and_then(|part| part.last()).map(|family| family.name.as_str());
+            let part = store.freeze(after, 3, AGE, later);
+            if part.is_empty() {
+                break;
+            }
+            parts.push(part);
+        }
+        let names = |part: &Vec<Frozen>| part.iter().map(|family| family.name.clone()).collect::<String>();
+        assert_eq!(parts.iter().map(names).collect::<Vec<_>>(), ["ab", "cd", "e"]);
+        assert_eq!(store.put("a", Kind::Gauge, "", labels("y"), sample(2.0, 2, later)), Ok(()));
+        let (of, held) = &parts[0][0].series[0];
+        assert_eq!((parts[0][0].series.len(), of), (1, &labels("y")), "the expired one is left out");
+        assert!(matches!(held.value, Value::Number { value: 1.0, .. }));
     }
 
     #[test]
@@ -220,7 +304,7 @@ mod tests {
         store.expire(AGE, now + AGE);
         assert_eq!(store.len(), 1);
         store.expire(AGE, now + AGE * 2);
-        assert_eq!((store.len(), store.families().count()), (0, 0));
+        assert_eq!((store.len(), store.families.len()), (0, 0));
     }
 
     #[test]

@@ -115,6 +115,25 @@ async fn what_cannot_be_scraped_is_counted() {
     assert_eq!(agent.counter("otelcol_exporter_send_failed_metric_points"), 4);
 }
 
+#[tokio::test]
+async fn a_page_is_written_without_the_lock() {
+    let agent = Agent::new();
+    let metrics = agent.exporter(&"prometheus".parse().unwrap());
+    let exporter = Prometheus::new("prometheus".to_owned(), PrometheusSettings::default(), metrics);
+    let age = exporter.settings.metric_expiration;
+    exporter.export(batch()).await.unwrap();
+    let families = snapshot(&exporter.held, age, Instant::now());
+    assert!(exporter.held.try_lock().is_ok());
+    let newer = gauges(Resource::default(), &[(2.5, vec![key_value("db.table", "orders")])]);
+    exporter.export(Batch::metrics(newer)).await.unwrap();
+    let page = |families: &[Frozen]| text::page(families, TextFormat::Prometheus, false);
+    assert!(page(&families).ends_with(" 1.5\n"));
+    assert!(page(&snapshot(&exporter.held, age, Instant::now())).ends_with(" 2.5\n"));
+    // Expired: nothing of it is left, not even its header.
+    assert_eq!(page(&snapshot(&exporter.held, age, Instant::now() + age)), "");
+    assert_eq!(exporter.held.lock().unwrap().store.len(), 0);
+}
+
 #[test]
 fn settings_are_checked() {
     let check = |text: &str| {

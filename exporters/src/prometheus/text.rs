@@ -9,7 +9,7 @@ use opentelemetry_proto::tonic::metrics::v1::Exemplar;
 use super::{
     histogram::Grid,
     openmetrics,
-    series::{Family, Kind, Sample, Store, Value},
+    series::{Frozen, Kind, Sample, Value},
 };
 
 /// The metric that carries a resource's attributes.
@@ -35,14 +35,17 @@ impl TextFormat {
 }
 
 /// All series as text.
-pub(super) fn page(store: &Store, format: TextFormat, timestamps: bool) -> String {
+pub(super) fn page(families: &[Frozen], format: TextFormat, timestamps: bool) -> String {
     let mut page = Page { out: String::new(), format, timestamps };
-    let targets = store.targets();
+    let samples = families.iter().flat_map(|family| &family.series);
+    let targets: BTreeSet<_> =
+        samples.map(|(_, sample)| &*sample.target).filter(|target| !target.info.is_empty()).collect();
     if !targets.is_empty() {
         page.targets(targets.iter().map(|target| &target.info[..]));
     }
     let mut written = BTreeSet::new();
-    for (name, family) in store.families() {
+    for family in families.iter().filter(|family| !family.series.is_empty()) {
+        let name = family.name.as_str();
         let header = match format {
             TextFormat::Prometheus => (name, family.kind.as_str()),
             TextFormat::OpenMetrics => openmetrics::family(name, family.kind),
@@ -50,7 +53,7 @@ pub(super) fn page(store: &Store, format: TextFormat, timestamps: bool) -> Strin
         // In OpenMetrics a gauge `a` and a counter `a_total` have the same name, which may stand there once.
         if written.insert(header.0) {
             page.header(header.0, header.1, &family.help);
-            page.family(name, family);
+            page.family(family);
         }
     }
     if format == TextFormat::OpenMetrics {
@@ -91,14 +94,14 @@ impl Page {
         }
     }
 
-    fn family(&mut self, name: &str, family: &Family) {
-        let exponential = family.series.values().filter_map(|sample| match &sample.value {
+    fn family(&mut self, family: &Frozen) {
+        let exponential = family.series.iter().filter_map(|(_, sample)| match &sample.value {
             Value::Exponential(point) => Some(&**point),
             _ => None,
         });
         let grid = Grid::new(exponential);
         for (labels, sample) in &family.series {
-            self.series(name, family.kind, labels, sample, &grid);
+            self.series(&family.name, family.kind, labels, sample, &grid);
         }
     }
 

@@ -32,7 +32,7 @@ impl Attempts {
         let result = self.repeat(batch).await;
         if let Err(error) = &result {
             tracing::error!(
-                exporter = %self.who, dropped_items = batch.items(), %error,
+                exporter = %self.who, dropped_items = batch.items(), error = %crate::plain(&error.to_string()),
                 "Exporting failed. Dropping data."
             );
         }
@@ -64,7 +64,7 @@ impl Attempts {
                 return given_up("no more retries left");
             }
             tracing::info!(
-                exporter = %self.who, error = %reason, interval = ?interval,
+                exporter = %self.who, error = %crate::plain(&reason), interval = ?interval,
                 "Exporting failed. Will retry the request after interval."
             );
             self.draining.run_until_cancelled(sleep(interval)).await;

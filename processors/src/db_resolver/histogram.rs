@@ -13,6 +13,7 @@ pub(super) struct Histogram {
     count: u64,
     sum: f64,
     zeros: u64,
+    zero_threshold: f64,
     buckets: BTreeMap<i32, u64>,
 }
 
@@ -30,6 +31,7 @@ impl Histogram {
             count: point.count,
             sum: point.sum.unwrap_or_default(),
             zeros: point.zero_count,
+            zero_threshold: point.zero_threshold,
             buckets,
         }
     }
@@ -45,6 +47,7 @@ impl Histogram {
             count: self.count - before.count,
             sum: (self.sum - before.sum).max(0.0),
             zeros: self.zeros.saturating_sub(before.zeros),
+            zero_threshold: self.zero_threshold,
             buckets: self
                 .buckets
                 .iter()
@@ -66,6 +69,7 @@ impl Histogram {
         self.count += other.count;
         self.sum += other.sum;
         self.zeros += other.zeros;
+        self.zero_threshold = self.zero_threshold.max(other.zero_threshold);
         for (index, count) in other.buckets {
             *self.buckets.entry(index).or_default() += count;
         }
@@ -98,6 +102,7 @@ impl Histogram {
             sum: Some(self.sum),
             scale: self.scale,
             zero_count: self.zeros,
+            zero_threshold: self.zero_threshold,
             positive: Some(Buckets { offset, bucket_counts }),
             ..ExponentialHistogramDataPoint::default()
         }
@@ -110,7 +115,14 @@ mod tests {
 
     fn histogram(scale: i32, buckets: &[(i32, u64)]) -> Histogram {
         let count = buckets.iter().map(|(_, count)| count).sum();
-        Histogram { scale, count, sum: count as f64, zeros: 0, buckets: buckets.iter().copied().collect() }
+        Histogram {
+            scale,
+            count,
+            sum: count as f64,
+            zeros: 0,
+            zero_threshold: 1e-6,
+            buckets: buckets.iter().copied().collect(),
+        }
     }
 
     #[test]

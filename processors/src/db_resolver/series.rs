@@ -11,7 +11,7 @@ use blameio_pipeline::{
 };
 use opentelemetry_proto::tonic::{
     common::v1::KeyValue,
-    metrics::v1::{ExponentialHistogramDataPoint, NumberDataPoint},
+    metrics::v1::{DataPointFlags, ExponentialHistogramDataPoint, NumberDataPoint},
 };
 
 use super::{
@@ -29,12 +29,19 @@ pub(super) const RESOLVED: [Definition; 6] = [
     signal::FILE_OPERATION_DURATION,
 ];
 
+/// Positions in [`RESOLVED`].
+const THREAD_TIME: usize = 4;
+const HISTOGRAM: usize = 5;
+
 /// A series that did not move for so long is issued again anyway, so that a scrape page with the default
 /// `metric_expiration` of 5 minutes keeps it.
 const REISSUE: u64 = 60_000_000_000;
 
-/// A series that did not move for so long is ended, and makes room.
+/// A series that did not move for so long is ended.
 const IDLE: u64 = 3_600_000_000_000;
+
+/// At the limit, series that did not move for so long make room for one that does; what they counted goes to `(other)`.
+const MAKES_ROOM: u64 = 60_000_000_000;
 
 #[derive(Debug)]
 struct Output<T> {
@@ -52,6 +59,11 @@ pub(super) struct Series {
     raw_histograms: HashMap<RawKey, Histogram>,
     sums: BTreeMap<(usize, SeriesKey), Output<f64>>,
     histograms: BTreeMap<SeriesKey, Output<Histogram>>,
+    /// Critical threads' time: needed whole by attribution, and not under the limit.
+    thread_time: BTreeMap<SeriesKey, Output<f64>>,
+    /// Series that made room, and have not been ended yet.
+    left: Vec<(usize, SeriesKey)>,
+    made_room_at: u64,
 }
 
 impl Series {
@@ -71,15 +83,20 @@ impl Series {
         let Some(resolved) = resolve(&point.attributes, catalog) else { return };
         let before = self.raw.get(&key).copied().unwrap_or(0.0);
         let delta = if value >= before { value - before } else { value };
-        let is_thread_time = RESOLVED[metric].name == signal::THREAD_TIME.name;
+        let is_thread_time = metric == THREAD_TIME;
         let series = SeriesKey::of(&key.1, resolved, is_thread_time);
         self.raw.insert(key, value);
-        let fits = is_thread_time || self.len() < limit;
-        let key = (metric, series);
-        let key = if fits || self.sums.contains_key(&key) { key } else { (metric, key.1.into_other()) };
-        let output = self.sums.entry(key).or_insert_with(|| Output::new(0.0, point.time_unix_nano));
+        let now = point.time_unix_nano;
+        let output = if is_thread_time {
+            self.thread_time.entry(series).or_insert_with(|| Output::new(0.0, now))
+        } else {
+            let known = self.sums.contains_key(&(metric, series.clone()));
+            let fits = known || self.has_room(now, limit);
+            let key = (metric, if fits { series } else { series.into_other() });
+            self.sums.entry(key).or_insert_with(|| Output::new(0.0, now))
+        };
         output.value += delta;
-        output.touch(point.time_unix_nano, delta > 0.0);
+        output.touch(now, delta > 0.0);
     }
 
     /// Takes a raw histogram point.
@@ -99,7 +116,7 @@ impl Series {
         let growth = value.since(self.raw_histograms.get(&key));
         let series = SeriesKey::of(&key, resolved, false);
         self.raw_histograms.insert(key, value);
-        let fits = self.len() < limit || self.histograms.contains_key(&series);
+        let fits = self.histograms.contains_key(&series) || self.has_room(point.time_unix_nano, limit);
         let series = if fits { series } else { series.into_other() };
         let output = self
             .histograms
@@ -109,8 +126,46 @@ impl Series {
         output.value.add(growth);
     }
 
-    fn len(&self) -> usize {
-        self.sums.len() + self.histograms.len()
+    /// Whether a new series fits; when the limit is hit, those that rest make room, at most once in their time.
+    fn has_room(&mut self, now: u64, limit: usize) -> bool {
+        if self.sums.len() + self.histograms.len() < limit {
+            return true;
+        }
+        if now < self.made_room_at + MAKES_ROOM {
+            return false;
+        }
+        self.made_room_at = now;
+        let rests = |moved: u64| now > moved + MAKES_ROOM;
+        let resting: Vec<_> =
+            self.sums.iter().filter(|(_, output)| rests(output.moved)).map(|(key, _)| key.clone()).collect();
+        for key in resting {
+            let Some(output) = self.sums.remove(&key) else { continue };
+            let other = (key.0, key.1.clone().into_other());
+            if other == key {
+                self.sums.insert(key, output);
+                continue;
+            }
+            let sum = self.sums.entry(other).or_insert_with(|| Output::new(0.0, now));
+            sum.value += output.value;
+            sum.touch(now, false);
+            self.left.push(key);
+        }
+        let resting: Vec<_> = self
+            .histograms
+            .iter()
+            .filter(|(_, output)| rests(output.moved))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in resting {
+            let Some(output) = self.histograms.remove(&key) else { continue };
+            let other = key.clone().into_other();
+            let gone = (other != key).then_some(key);
+            let sum = self.histograms.entry(other).or_insert_with(|| Output::new(Histogram::default(), now));
+            sum.value.add(output.value);
+            sum.touch(now, false);
+            self.left.extend(gone.map(|key| (HISTOGRAM, key)));
+        }
+        self.sums.len() + self.histograms.len() < limit
     }
 
     /// Issues what was touched since the last call and ends what has long been idle. `at` is the newest time heard of;
@@ -127,33 +182,63 @@ impl Series {
             attributes.extend_from_slice(address);
             attributes
         };
-        self.sums.retain(|(metric, key), output| {
-            let definition = &RESOLVED[*metric];
+        for (metric, key) in self.left.drain(..) {
+            // It may have come back meanwhile.
+            let back = match metric {
+                HISTOGRAM => self.histograms.contains_key(&key),
+                _ => self.sums.contains_key(&(metric, key.clone())),
+            };
+            if !back {
+                end(metric, attributes(&key), PointTime { start: 0, at }, builder);
+            }
+        }
+        let sums = self.sums.iter_mut().map(|((metric, key), output)| (*metric, key, output));
+        let threads = self.thread_time.iter_mut().map(|(key, output)| (THREAD_TIME, key, output));
+        for (metric, key, output) in sums.chain(threads) {
+            let definition = &RESOLVED[metric];
             let time = PointTime { start: output.start, at };
             if output.is_idle(at) {
-                builder.ended(definition, attributes(key), time);
-                return false;
-            }
-            if output.due(at) {
+                end(metric, attributes(key), time, builder);
+            } else if output.due(at) {
                 if definition.unit == "s" {
                     builder.point(definition, output.value, attributes(key), time);
                 } else {
                     builder.point(definition, whole(output.value), attributes(key), time);
                 }
             }
-            true
-        });
-        self.histograms.retain(|key, output| {
-            let idle = output.is_idle(at);
-            if !idle && output.due(at) {
+        }
+        for (key, output) in &mut self.histograms {
+            if output.is_idle(at) {
+                end(HISTOGRAM, attributes(key), PointTime { start: output.start, at }, builder);
+            } else if output.due(at) {
                 let mut point = output.value.point();
                 point.attributes = attributes(key);
                 point.start_time_unix_nano = output.start;
                 point.time_unix_nano = at;
                 builder.histogram(&signal::FILE_OPERATION_DURATION, point);
             }
-            !idle
-        });
+        }
+        self.sums.retain(|_, output| !output.is_idle(at));
+        self.thread_time.retain(|_, output| !output.is_idle(at));
+        self.histograms.retain(|_, output| !output.is_idle(at));
+    }
+}
+
+/// Says that a series has ended.
+fn end(metric: usize, attributes: Vec<KeyValue>, time: PointTime, builder: &mut MetricsBuilder) {
+    if metric == HISTOGRAM {
+        builder.histogram(
+            &signal::FILE_OPERATION_DURATION,
+            ExponentialHistogramDataPoint {
+                attributes,
+                start_time_unix_nano: time.start,
+                time_unix_nano: time.at,
+                flags: DataPointFlags::NoRecordedValueMask as u32,
+                ..ExponentialHistogramDataPoint::default()
+            },
+        );
+    } else {
+        builder.ended(&RESOLVED[metric], attributes, time);
     }
 }
 
@@ -197,4 +282,15 @@ fn resolve(attributes: &[KeyValue], catalog: &CatalogReader) -> Option<Resolved>
 )]
 fn whole(value: f64) -> i64 {
     value as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_are_those_of_the_table() {
+        assert_eq!(RESOLVED[THREAD_TIME], signal::THREAD_TIME);
+        assert_eq!(RESOLVED[HISTOGRAM], signal::FILE_OPERATION_DURATION);
+    }
 }

@@ -7,7 +7,7 @@ use super::owner::{Owner, Subject};
 
 /// Most owners that are kept apart; who comes later is kept in one `(other)` row per cause. Far above what is shown, and
 /// a bound on memory when an episode touches tens of thousands of relations.
-const MOST_OWNERS: usize = 1000;
+pub(super) const MOST_OWNERS: usize = 1000;
 
 /// What one replication channel's lag is owed to.
 #[derive(Clone, Debug, Default)]

@@ -1,7 +1,7 @@
 //! One replication channel: brings lag measurements and thread time of the same moment together, and lets the account
 //! make a tick of them.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use super::{
     account::{Account, Tick},
@@ -10,20 +10,26 @@ use super::{
     owner::{Owner, Subject},
     reading::{LagReading, ThreadPoint},
     top::Top,
+    windows::{Windows, seconds_between},
 };
 
 /// Most (state, object) pairs whose apply time is kept apart; the rest is one `(other)` row per state.
 const MOST_APPLY_ROWS: usize = 500;
 
-/// Thread readings that wait for a lag measurement. One a second arrives; a replication receiver that is silent for
-/// longer than this leaves its ticks to start anew.
-const MOST_WINDOWS: usize = 120;
+/// Sums that did not change are issued again after so many ticks, so that a scrape page keeps them.
+const REISSUE_TICKS: u64 = 60;
 
-#[derive(Debug)]
-struct ThreadWindow {
-    until: u64,
-    seconds: f64,
-    spent: Spent,
+/// When to make a tick, and of how little not to make blame.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Thread time may be older than the lag by so much, in nanoseconds.
+    pub tolerance: u64,
+    /// A measurement waits for thread time for so long, in nanoseconds.
+    pub longest: u64,
+    /// Lag and growth below this are not told from zero, in seconds.
+    pub noise: f64,
+    /// Rows that are shown.
+    pub top_k: usize,
 }
 
 /// What came out of one tick.
@@ -37,50 +43,56 @@ pub struct Outcome {
     pub rows: BTreeMap<Owner, f64>,
     /// Rows that were shown at the last tick and are not now.
     pub ended: Vec<Owner>,
+    /// Seconds ever charged, of the owners for whom that changed.
+    pub accrued: BTreeMap<Owner, f64>,
+    /// Cumulative seconds of the critical threads, of the states and objects for which that changed.
+    pub apply_time: Spent,
 }
 
 /// State of one channel.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Channel {
+    start: u64,
     account: Account,
     normal: Normal,
     top: Top,
-    threads: HashMap<(i64, String, Subject), f64>,
-    threads_at: Option<u64>,
-    windows: VecDeque<ThreadWindow>,
+    windows: Windows,
     waiting: VecDeque<LagReading>,
     last: Option<LagReading>,
     apply_time: Spent,
+    ticks: u64,
     shown: BTreeMap<Owner, f64>,
+    accrued_issued: BTreeMap<Owner, f64>,
+    apply_time_issued: Spent,
 }
 
 impl Channel {
-    /// Takes the cumulative time of the critical threads as it was at `at`.
-    pub fn threads(&mut self, at: u64, points: &[ThreadPoint]) {
-        let mut spent = Spent::new();
-        for ThreadPoint { thread, state, subject, seconds } in points {
-            let key = (*thread, state.clone(), subject.clone());
-            match seconds {
-                Some(seconds) => {
-                    let before = self.threads.insert(key, *seconds).unwrap_or(0.0);
-                    // A counter that went back has started anew.
-                    let delta = if *seconds >= before { seconds - before } else { *seconds };
-                    *spent.entry((state.clone(), subject.clone())).or_default() += delta;
-                }
-                None => drop(self.threads.remove(&key)),
-            }
-        }
-        // The first reading only tells where the counters stand.
-        if let Some(from) = self.threads_at.replace(at) {
-            self.add_apply_time(&spent);
-            self.windows.push_back(ThreadWindow { until: at, seconds: seconds_between(from, at), spent });
-            if self.windows.len() > MOST_WINDOWS {
-                self.windows.pop_front();
-            }
+    /// A channel whose sums count from `start`, in nanoseconds since the epoch.
+    pub fn new(start: u64) -> Self {
+        Self {
+            start,
+            account: Account::default(),
+            normal: Normal::default(),
+            top: Top::default(),
+            windows: Windows::default(),
+            waiting: VecDeque::new(),
+            last: None,
+            apply_time: Spent::new(),
+            ticks: 0,
+            shown: BTreeMap::new(),
+            accrued_issued: BTreeMap::new(),
+            apply_time_issued: Spent::new(),
         }
     }
 
-    fn add_apply_time(&mut self, spent: &Spent) {
+    /// Since when the sums count.
+    pub fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// Takes the cumulative time of the critical threads as it was at `at`.
+    pub fn threads(&mut self, at: u64, points: &[ThreadPoint]) {
+        let spent = self.windows.read(at, points);
         for ((state, subject), seconds) in spent.iter().filter(|(_, seconds)| **seconds > 0.0) {
             let key = (state.clone(), subject.clone());
             let key = if self.apply_time.contains_key(&key) || self.apply_time.len() < MOST_APPLY_ROWS {
@@ -97,24 +109,24 @@ impl Channel {
         self.waiting.push_back(reading);
     }
 
-    /// Makes the ticks that are due. A measurement waits for thread time up to `patience`, both in nanoseconds; `now`
-    /// is the newest time heard of.
-    pub fn due(&mut self, now: u64, tolerance: u64, patience: u64, noise: f64, top_k: usize) -> Vec<Outcome> {
+    /// Makes the ticks that are due. `now` is the newest time heard of, in nanoseconds.
+    pub fn due(&mut self, now: u64, patience: &Patience) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         while let Some(first) = self.waiting.front() {
-            let matched = self.threads_at.is_some_and(|threads_at| threads_at + tolerance >= first.at);
-            if !matched && now < first.at + patience {
+            let matched = self.windows.reach(first.at.saturating_sub(patience.tolerance));
+            if !matched && now < first.at + patience.longest {
                 break;
             }
             if let Some(reading) = self.waiting.pop_front() {
-                outcomes.push(self.tick(reading, tolerance, noise, top_k));
+                outcomes.push(self.tick(reading, patience));
             }
         }
         outcomes
     }
 
-    fn tick(&mut self, reading: LagReading, tolerance: u64, noise: f64, top_k: usize) -> Outcome {
-        let window = self.window(&reading, tolerance, noise);
+    fn tick(&mut self, reading: LagReading, patience: &Patience) -> Outcome {
+        let noise = patience.noise;
+        let window = self.window(&reading, patience);
         let applied = match (&self.last, reading.applied) {
             (Some(last), Some(now)) => (now - last.applied.unwrap_or(now)).max(0.0),
             _ => 0.0,
@@ -135,27 +147,32 @@ impl Channel {
             })
             .collect();
         self.account.update(&Tick { lag: reading.lag, charges: &net, noise, comparable });
-        let rows = self.top.select(self.account.owed(), top_k);
+        let rows = self.top.select(self.account.owed(), patience.top_k);
         let ended = self.shown.keys().filter(|owner| !rows.contains_key(owner)).cloned().collect();
         self.shown.clone_from(&rows);
+        let everything = self.ticks.is_multiple_of(REISSUE_TICKS);
+        self.ticks += 1;
+        let accrued = changed(self.account.accrued(), &mut self.accrued_issued, everything);
+        let apply_time = changed(&self.apply_time, &mut self.apply_time_issued, everything);
         let (at, lag) = (reading.at, reading.lag);
         self.last = Some(reading);
-        Outcome { at, lag, rows, ended }
+        Outcome { at, lag, rows, ended, accrued, apply_time }
     }
 
     /// Everything between the last measurement and this one.
-    fn window(&mut self, reading: &LagReading, tolerance: u64, noise: f64) -> Window {
+    fn window(&mut self, reading: &LagReading, patience: &Patience) -> Window {
         let mut window = Window::default();
-        while self.windows.front().is_some_and(|front| front.until <= reading.at + tolerance) {
-            if let Some(ThreadWindow { seconds, spent, .. }) = self.windows.pop_front() {
-                *window.observed.get_or_insert(0.0) += seconds;
-                for (key, seconds) in spent {
-                    *window.spent.entry(key).or_default() += seconds;
-                }
-            }
-        }
         if let Some(last) = &self.last {
             window.elapsed = seconds_between(last.at, reading.at);
+            let taken = self.windows.take(last.at, reading.at);
+            window.observed = taken.observed;
+            window.spent = taken.spent;
+            // The two were measured a moment apart; that moment is in the next window.
+            if window.observed > 0.0
+                && window.elapsed - window.observed <= seconds_between(0, patience.tolerance)
+            {
+                window.elapsed = window.observed;
+            }
             for (key, seconds) in &reading.waits {
                 let before = last.waits.get(key).copied().unwrap_or(0.0);
                 let delta = if *seconds >= before { seconds - before } else { *seconds };
@@ -164,10 +181,10 @@ impl Channel {
                 }
             }
             if let (Some(now), Some(before)) = (reading.transport, last.transport) {
-                window.transport_growth = Some(now - before).filter(|growth| *growth > noise);
+                window.transport_growth = Some(now - before).filter(|growth| *growth > patience.noise);
             }
         }
-        window.transport_behind = reading.transport.is_some_and(|transport| transport > noise);
+        window.transport_behind = reading.transport.is_some_and(|transport| transport > patience.noise);
         window
     }
 
@@ -181,17 +198,28 @@ impl Channel {
         self.shown.keys()
     }
 
-    /// Seconds ever charged.
-    pub fn accrued(&self) -> &BTreeMap<Owner, f64> {
-        self.account.accrued()
+    /// Owners whose accrued seconds were ever issued.
+    pub fn accrued_issued(&self) -> impl Iterator<Item = &Owner> {
+        self.accrued_issued.keys()
     }
 
-    /// Cumulative seconds of the critical threads by state and object.
-    pub fn apply_time(&self) -> &Spent {
-        &self.apply_time
+    /// States and objects whose apply time was ever issued.
+    pub fn apply_time_issued(&self) -> impl Iterator<Item = &(String, Subject)> {
+        self.apply_time_issued.keys()
     }
 }
 
-fn seconds_between(from: u64, to: u64) -> f64 {
-    to.saturating_sub(from) as f64 / 1e9
+/// The rows that differ from what was issued, or all of them; they are issued now.
+fn changed<K: Ord + Clone>(
+    now: &BTreeMap<K, f64>,
+    issued: &mut BTreeMap<K, f64>,
+    everything: bool,
+) -> BTreeMap<K, f64> {
+    let rows: BTreeMap<K, f64> = now
+        .iter()
+        .filter(|(key, value)| everything || issued.get(*key) != Some(*value))
+        .map(|(key, value)| (key.clone(), *value))
+        .collect();
+    issued.extend(rows.iter().map(|(key, value)| (key.clone(), *value)));
+    rows
 }

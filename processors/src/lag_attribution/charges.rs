@@ -10,11 +10,11 @@ pub type Spent = BTreeMap<(String, Subject), f64>;
 /// What is known of the time between two ticks.
 #[derive(Debug, Default)]
 pub struct Window {
-    /// Wall time that the thread readings cover, in seconds; `None` when the kernel told nothing.
-    pub observed: Option<f64>,
+    /// Part of the wall time below that the thread readings cover, in seconds.
+    pub observed: f64,
     /// Wall time between the two lag measurements, in seconds.
     pub elapsed: f64,
-    /// Where the critical threads' time went.
+    /// Where the critical threads' time went; sums to what is observed, less what could not be told.
     pub spent: Spent,
     /// Seconds waited, by kind and relation, as the server tells it.
     pub waits: Spent,
@@ -23,6 +23,10 @@ pub struct Window {
     /// Whether more than noise of the lag is in the transport stage.
     pub transport_behind: bool,
 }
+
+/// What the server tells of waits is sampled: so much of a wait may have no name and still be taken to be of the kinds
+/// that were told.
+const SAMPLING: f64 = 0.1;
 
 /// Gross charges: what each owner's work took, before its normal cost is taken off.
 pub fn charges(window: &Window) -> Vec<(Owner, f64)> {
@@ -49,17 +53,23 @@ pub fn charges(window: &Window) -> Vec<(Owner, f64)> {
         }
     }
     let told: f64 = window.waits.values().sum();
-    match window.observed {
-        Some(observed) => charge(Owner::unknown(), observed - seen),
+    if window.observed > 0.0 {
+        charge(Owner::unknown(), (window.observed - seen) + (window.elapsed - window.observed).max(0.0));
+    } else {
         // Without the kernel's eyes the server's word is all there is; the rest of the time is nobody's.
-        None => {
-            waited = told.min(window.elapsed);
-            charge(Owner::unknown(), window.elapsed - waited);
-        }
+        waited = told.min(window.elapsed);
+        charge(Owner::unknown(), window.elapsed - waited);
+    }
+    let unnamed = waited - told;
+    // More was told than was waited, or about as much: the wait is shared out. Much less: the rest has no name, and
+    // whoever was named owes no more than was told.
+    let scale = if unnamed <= SAMPLING * waited { waited / told.max(f64::MIN_POSITIVE) } else { 1.0 };
+    if told <= 0.0 || unnamed > SAMPLING * waited {
+        charge(Owner::unknown(), unnamed);
     }
     let mut starved = 0.0;
     for ((kind, subject), seconds) in &window.waits {
-        let share = waited * seconds / told.max(f64::MIN_POSITIVE);
+        let share = seconds * scale;
         match kind.as_str() {
             "lock" => charge(relation(Cause::Lock, subject), share),
             "conflict" => charge(relation(Cause::Conflict, subject), share),
@@ -69,9 +79,6 @@ pub fn charges(window: &Window) -> Vec<(Owner, f64)> {
             "delayed" => {}
             _ => charge(Owner::unknown(), share),
         }
-    }
-    if told <= 0.0 {
-        charge(Owner::unknown(), waited);
     }
     // Starved while behind and growth of the stage are two views of the same seconds.
     let late = if window.transport_behind { starved } else { 0.0 };
@@ -106,45 +113,54 @@ mod tests {
         charges(window).into_iter().find(|(row, _)| row == owner).map_or(0.0, |(_, seconds)| seconds)
     }
 
+    fn window(rows: &[(&str, &str, f64)], waits: &[(&str, &str, f64)]) -> Window {
+        let observed = rows.iter().map(|row| row.2).sum();
+        Window { observed, elapsed: 1.0, spent: spent(rows), waits: spent(waits), ..Window::default() }
+    }
+
     #[test]
     fn what_is_not_resolved_is_unknown() {
-        let window = Window {
-            observed: Some(1.0),
-            spent: spent(&[("read", "(unresolved)", 0.6)]),
-            ..Window::default()
-        };
+        let window = Window { observed: 1.0, ..window(&[("read", "(unresolved)", 0.6)], &[]) };
         assert_eq!(charges(&window), [(Owner::unknown(), 1.0)]);
     }
 
     #[test]
     fn waiting_is_told_apart_by_what_the_server_says() {
-        let window = Window {
-            observed: Some(1.0),
-            spent: spent(&[("wait", "", 0.9), ("cpu", "", 0.1)]),
-            waits: spent(&[("lock", "orders", 0.3), ("starved", "", 0.1)]),
-            ..Window::default()
-        };
+        let window =
+            window(&[("wait", "", 0.9), ("cpu", "", 0.1)], &[("lock", "orders", 0.65), ("starved", "", 0.2)]);
         let lock = Owner { cause: Cause::Lock, subject: subject("orders") };
-        assert!((charged(&window, &lock) - 0.675).abs() < 1e-9);
+        assert!((charged(&window, &lock) - 0.65 * 0.9 / 0.85).abs() < 1e-9);
         assert_eq!(charged(&window, &Owner::of(Cause::Transport)), 0.0);
+        assert_eq!(charged(&window, &Owner::unknown()), 0.0);
+    }
+
+    #[test]
+    fn a_wait_that_nobody_explained_is_unknown_and_not_charged_to_who_was_named() {
+        let window = window(&[("wait", "", 1.0)], &[("lock", "orders", 0.05)]);
+        let lock = Owner { cause: Cause::Lock, subject: subject("orders") };
+        assert!((charged(&window, &lock) - 0.05).abs() < 1e-9);
+        assert!((charged(&window, &Owner::unknown()) - 0.95).abs() < 1e-9);
+    }
+
+    #[test]
+    fn time_that_no_reading_covers_is_unknown() {
+        let window = Window { elapsed: 3.0, ..window(&[("cpu", "", 1.0)], &[]) };
+        assert!((charged(&window, &Owner::unknown()) - 2.0).abs() < 1e-9);
     }
 
     #[test]
     fn starved_while_behind_is_transport_and_is_not_charged_twice() {
         let window = Window {
-            observed: Some(1.0),
-            spent: spent(&[("wait", "", 1.0)]),
-            waits: spent(&[("starved", "", 1.0)]),
             transport_growth: Some(0.9),
             transport_behind: true,
-            ..Window::default()
+            ..window(&[("wait", "", 1.0)], &[("starved", "", 1.0)])
         };
         assert_eq!(charges(&window), [(Owner::of(Cause::Transport), 1.0)]);
     }
 
     #[test]
     fn without_the_kernel_only_what_the_server_said_is_named() {
-        let window = Window { elapsed: 1.0, waits: spent(&[("paused", "", 0.8)]), ..Window::default() };
+        let window = window(&[], &[("paused", "", 0.8)]);
         assert!((charged(&window, &Owner::of(Cause::Paused)) - 0.8).abs() < 1e-9);
         assert!((charged(&window, &Owner::unknown()) - 0.2).abs() < 1e-9);
     }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::owner::Owner;
+use super::{account::MOST_OWNERS, owner::Owner};
 
 /// After applying this many bytes since, what was learned weighs half. 256 MiB of log is minutes of a busy server
 /// and hours of a quiet one, so a nightly batch does not wash out what the day taught.
@@ -31,7 +31,8 @@ impl Normal {
             *seconds *= keep;
         }
         for (owner, seconds) in spent {
-            if owner.cause.has_normal_cost() {
+            let known = self.seconds.contains_key(owner) || self.seconds.len() < MOST_OWNERS;
+            if owner.cause.has_normal_cost() && known {
                 *self.seconds.entry(owner.clone()).or_default() += seconds;
             }
         }

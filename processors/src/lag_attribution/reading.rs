@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use blameio_pipeline::{
     attribute::{
-        LAG_FRESHNESS, LAG_SOURCE, LAG_STAGE, REPLICATION_CHANNEL, SERVER_ADDRESS, SERVER_PORT,
+        FILE_PATH, LAG_FRESHNESS, LAG_SOURCE, LAG_STAGE, REPLICATION_CHANNEL, SERVER_ADDRESS, SERVER_PORT,
         SERVICE_INSTANCE_ID, THREAD_ID, THREAD_ROLE, THREAD_STATE, WAIT_KIND,
     },
     metrics::{attribute, integer_attribute, is_ended, number, number_points},
@@ -49,6 +49,8 @@ pub struct ThreadPoint {
     pub state: String,
     /// File or object.
     pub subject: Subject,
+    /// Path of a file that has no better name: two such files are one subject and two counters.
+    pub path: String,
     /// Cumulative seconds; `None` when the series has ended.
     pub seconds: Option<f64>,
 }
@@ -152,6 +154,7 @@ fn thread_point(point: &NumberDataPoint) -> Option<ThreadPoint> {
         thread: integer_attribute(&point.attributes, THREAD_ID)?,
         state: attribute(&point.attributes, THREAD_STATE)?.to_owned(),
         subject: Subject::of(&point.attributes),
+        path: attribute(&point.attributes, FILE_PATH).unwrap_or_default().to_owned(),
         seconds: if is_ended(point.flags) { None } else { number(point) },
     })
 }

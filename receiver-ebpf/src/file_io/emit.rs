@@ -50,10 +50,13 @@ pub(super) struct Emitter {
     everything_due: Instant,
     io: HashMap<IoKey, (u64, u64)>,
     threads: HashMap<ThreadKey, u64>,
-    durations: HashMap<(FileId, u16, Operation), u64>,
+    /// Counts and sums.
+    durations: HashMap<(FileId, u16, Operation), (u64, u64)>,
     names: HashMap<FileId, Name>,
     /// Servers of threads that have ended, until their last time has been handed on.
     thread_servers: HashMap<u32, u16>,
+    /// Of the snapshot that was last searched for missing rows.
+    removals: u64,
 }
 
 impl Emitter {
@@ -66,6 +69,7 @@ impl Emitter {
             durations: HashMap::new(),
             names: HashMap::new(),
             thread_servers: HashMap::new(),
+            removals: 0,
         }
     }
 
@@ -89,6 +93,7 @@ impl Emitter {
         if everything {
             self.everything_due = Instant::now() + EVERYTHING;
         }
+        self.rename(probes);
         let time = PointTime { start: self.start, at: wall_clock(snapshot.monotonic_ns) };
         let mut builders: Vec<_> = watch
             .views()
@@ -117,7 +122,11 @@ impl Emitter {
                 self.duration(row, everything, time, builder, probes);
             }
         }
-        self.end_missing(snapshot, time, &mut builders);
+        // Looking at every row costs: only when there is something to find.
+        if snapshot.removals != self.removals {
+            self.removals = snapshot.removals;
+            self.end_missing(snapshot, time, &mut builders);
+        }
         let mut resource_metrics: Vec<_> = builders
             .into_iter()
             .flatten()
@@ -126,6 +135,23 @@ impl Emitter {
             .collect();
         resource_metrics.extend(lost(snapshot, time).map(MetricsBuilder::finish));
         ExportMetricsServiceRequest { resource_metrics }
+    }
+
+    /// Takes new names of files that were renamed, or whose inode has another owner now.
+    fn rename(&mut self, probes: &mut Probes) {
+        let names = match probes.renamed() {
+            Ok(Some(names)) => names,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::debug!(%error, "new names cannot be read; tried again with the next collection");
+                return;
+            }
+        };
+        for (file, known) in &mut self.names {
+            if let Some(name) = names.get(file).filter(|name| known.tail.as_ref() != name.as_str()) {
+                known.tail = Arc::from(name.as_str());
+            }
+        }
     }
 
     fn io(
@@ -183,7 +209,9 @@ impl Emitter {
         probes: &mut Probes,
     ) {
         let key = (row.file, row.server, row.operation);
-        if self.durations.insert(key, row.count) == Some(row.count) && !everything {
+        // A row that came back may have the same count.
+        let now = (row.count, row.sum_ns);
+        if self.durations.insert(key, now) == Some(now) && !everything {
             return;
         }
         let mut attributes = vec![key_value(IO_OPERATION, row.operation.as_str())];
@@ -197,6 +225,7 @@ impl Emitter {
             return vec![key_value(FILE_PATH, "(overflow)")];
         };
         let name = match self.names.get(&file) {
+            _ if file == FileId::BY_PATH => Arc::from("(by path)"),
             Some(name) => Arc::clone(&name.tail),
             None => match probes.file_name(&file) {
                 Some(name) => {

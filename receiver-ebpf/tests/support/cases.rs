@@ -59,6 +59,8 @@ pub(crate) fn play() {
         "many_files" => many_files(directory),
         "parent" => parent(),
         "states" => states(directory),
+        "files" => files(directory),
+        "by_path" => by_path(directory),
         other => panic!("no case {other}"),
     };
     say(&format!("done {said}"));
@@ -169,6 +171,42 @@ fn parent() -> String {
         .status()
         .unwrap();
     assert!(status.success());
+    String::new()
+}
+
+/// Reads, renames and removes files as it is told: a word and a name, or two.
+fn files(directory: &Path) -> String {
+    loop {
+        say("next");
+        let mut line = String::new();
+        if std::io::stdin().lock().read_line(&mut line).unwrap() == 0 {
+            return String::new();
+        }
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words[..] {
+            ["read", name] => {
+                File::open(directory.join(name)).unwrap().read_exact_at(&mut [0], 0).unwrap();
+            }
+            ["remove", name] => std::fs::remove_file(directory.join(name)).unwrap(),
+            ["rename", from, to] => std::fs::rename(directory.join(from), directory.join(to)).unwrap(),
+            _ => panic!("no {line}"),
+        }
+    }
+}
+
+/// Creates a large file and removes it by its path, again and again.
+fn by_path(directory: &Path) -> String {
+    let path = directory.join("large");
+    let end = Instant::now() + Duration::from_secs(1);
+    while Instant::now() < end {
+        std::fs::write(&path, vec![1; 1 << 20]).unwrap();
+        File::open(&path).unwrap().sync_all().unwrap();
+        let name = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
+        let address = i64::try_from(name.as_ptr().expose_provenance()).unwrap();
+        assert_eq!(call(libc::SYS_truncate, [address, 4096, 0, 0, 0, 0]), 0);
+        std::fs::remove_file(&path).unwrap();
+        File::open(directory).unwrap().sync_all().unwrap();
+    }
     String::new()
 }
 

@@ -23,7 +23,11 @@ pub(crate) const DIRECTORY: &str = "BLAMEIO_TEST_DIRECTORY";
 pub(crate) fn load_or_skip(test: &str, limits: &Limits) -> Option<Probes> {
     match Probes::load(limits) {
         Ok(probes) => Some(probes),
-        Err(error @ (ProbeError::NotPrivileged { .. } | ProbeError::NoBtf { .. })) => {
+        Err(
+            error @ (ProbeError::NotPrivileged { .. }
+            | ProbeError::NoBtf { .. }
+            | ProbeError::PidNamespace { .. }),
+        ) => {
             eprintln!("SKIPPED {test}: {error}");
             None
         }

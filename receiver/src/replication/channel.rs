@@ -3,14 +3,15 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime},
 };
 
 use blameio_databases::{Database, PrimarySampler, ReplicaInfo, ReplicaSample, ReplicaSampler};
-use blameio_pipeline::{Batch, Control, Output};
+use blameio_pipeline::{Batch, Control, Output, schedule::until_next};
 use opentelemetry_proto::tonic::{collector::metrics::v1::ExportMetricsServiceRequest, common::v1::KeyValue};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::{
     ReplicationSettings,
@@ -32,6 +33,8 @@ struct Channel {
     waits: Waits,
     last: Option<ReplicaSample>,
     info: ReplicaInfo,
+    /// Whose the looks are: another instance starts anew.
+    instance: Option<Uuid>,
     /// What was told of the replica in the last report.
     told: Option<Vec<KeyValue>>,
     /// Whether replay waits for the agent itself.
@@ -49,6 +52,7 @@ pub(super) async fn run(database: Database, settings: ReplicationSettings, outpu
         waits: Waits::default(),
         last: None,
         info: ReplicaInfo::default(),
+        instance: None,
         told: None,
         own_fault: false,
         failing: None,
@@ -82,9 +86,13 @@ pub(super) async fn run(database: Database, settings: ReplicationSettings, outpu
         }
         look(&database, &mut replica, &shared).await;
         if Instant::now() >= info_due {
-            info_due = Instant::now() + INFO_INTERVAL;
-            if let Ok(Ok(info)) = timeout(LOOK_TIMEOUT, replica.info()).await {
-                lock(&shared).info = info;
+            match timeout(LOOK_TIMEOUT, replica.info()).await {
+                Ok(Ok(info)) => {
+                    info_due = Instant::now() + INFO_INTERVAL;
+                    lock(&shared).info = info;
+                }
+                // Asked again at the next collection: an intended delay that is not known would count as lag.
+                _ => tracing::debug!(database = %database.id(), "what changes rarely could not be read"),
             }
         }
         control.heartbeat.beat();
@@ -94,14 +102,6 @@ pub(super) async fn run(database: Database, settings: ReplicationSettings, outpu
             tracing::debug!(database = %database.id(), %refused, "a measurement was refused; the next one follows");
         }
     }
-}
-
-/// Intervals end at whole multiples of the wall clock's, so that receivers measure at the same moments.
-pub(super) fn until_next(interval: Duration) -> Duration {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-    let interval = interval.as_nanos().max(1);
-    let left = interval - since % interval;
-    Duration::from_nanos(u64::try_from(left).unwrap_or(u64::MAX))
 }
 
 fn lock(shared: &Shared) -> std::sync::MutexGuard<'_, Channel> {
@@ -159,7 +159,7 @@ async fn watch_primary(
             Ok(Ok(seen)) => {
                 let mut channel = lock(&shared);
                 let at = seconds(seen.monotonic, channel.origin);
-                channel.meter.primary(at, seen.flushed);
+                channel.meter.primary(at, seen.flushed, seen.timeline);
                 if failing.take().is_some() {
                     tracing::info!(database = %id, "primary answers again");
                 }
@@ -181,6 +181,7 @@ fn positions(sample: &ReplicaSample, origin: Instant) -> Positions {
         received: sample.received,
         replayed: sample.replayed,
         commit_age: sample.last_replayed_commit_age,
+        timeline: sample.timeline,
     }
 }
 
@@ -193,12 +194,19 @@ fn collect_batch(database: &Database, shared: &Shared, start: SystemTime) -> Opt
     let identity = view.identity.as_deref()?;
     let mut channel = lock(shared);
     let channel = &mut *channel;
+    if channel.instance.replace(identity.instance_id).is_some_and(|before| before != identity.instance_id) {
+        // What was held for one instance is not true of the next.
+        channel.meter = LagMeter::default();
+        channel.waits = Waits::default();
+        channel.told = None;
+    }
     let sample = channel.last.as_ref();
     let is_replica = sample.is_none_or(|sample| sample.in_recovery);
     let positions = sample.map(|sample| positions(sample, channel.origin));
     let lag = if is_replica { channel.meter.measure(positions.as_ref()) } else { None };
     let told = lag.as_ref().map(|lag| info_attributes(lag, &channel.info));
     let told_before = std::mem::replace(&mut channel.told, told.clone());
+    let ended_waits = channel.waits.expire(Instant::now());
     let report_of = Report {
         identity,
         at: sample.map_or_else(SystemTime::now, |sample| sample.at),
@@ -209,6 +217,7 @@ fn collect_batch(database: &Database, shared: &Shared, start: SystemTime) -> Opt
         told,
         told_before,
         waits: &channel.waits,
+        ended_waits,
         status: Status::of(sample, &channel.info),
     };
     let resource = report(&report_of);

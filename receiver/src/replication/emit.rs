@@ -14,7 +14,10 @@ use blameio_pipeline::{
 };
 use opentelemetry_proto::tonic::{common::v1::KeyValue, metrics::v1::ResourceMetrics};
 
-use super::{lag::Lag, waits::Waits};
+use super::{
+    lag::{Lag, Stages},
+    waits::{WaitKey, Waits},
+};
 
 const SCOPE: &str = "blameio/replication";
 
@@ -83,13 +86,16 @@ pub(super) struct Report<'a> {
     pub(super) told_before: Option<Vec<KeyValue>>,
     /// Time waited.
     pub(super) waits: &'a Waits,
+    /// Rows of it that are no more.
+    pub(super) ended_waits: Vec<WaitKey>,
     /// The state.
     pub(super) status: Status,
 }
 
 /// The points of a report.
 pub(super) fn report(report: &Report<'_>) -> ResourceMetrics {
-    let Report { identity, at, start, lag, sample, info, told, told_before, waits, status } = report;
+    let Report { identity, at, start, lag, sample, info, told, told_before, waits, ended_waits, status } =
+        report;
     let base = vec![
         key_value(SERVER_ADDRESS, identity.address.as_str()),
         key_value(SERVER_PORT, i64::from(identity.port)),
@@ -102,12 +108,10 @@ pub(super) fn report(report: &Report<'_>) -> ResourceMetrics {
     let mut builder = MetricsBuilder::new(identity.resource(), SCOPE);
     if let Some(lag) = lag {
         // The delay that the operator asked for is told beside the lag, not inside it.
-        let intended = info.intended_delay.as_secs_f64();
-        let apply = (lag.apply() - intended).max(0.0);
-        let total = lag.transport.unwrap_or(0.0) + apply;
+        let Stages { total, transport, apply } = lag.stages(info.intended_delay);
         builder.point(&signal::REPLICATION_LAG, total, base.clone(), now);
         builder.point(&signal::REPLICATION_STAGE_LAG, apply, with(vec![key_value(LAG_STAGE, "apply")]), now);
-        if let Some(transport) = lag.transport {
+        if let Some(transport) = transport {
             builder.point(
                 &signal::REPLICATION_STAGE_LAG,
                 transport,
@@ -155,6 +159,9 @@ pub(super) fn report(report: &Report<'_>) -> ResourceMetrics {
     }
     for (key, waited) in waits.rows() {
         builder.point(&signal::REPLICATION_WAIT_TIME, waited.as_secs_f64(), with(key.attributes()), sum);
+    }
+    for key in ended_waits {
+        builder.ended(&signal::REPLICATION_WAIT_TIME, with(key.attributes()), sum);
     }
     builder.finish()
 }

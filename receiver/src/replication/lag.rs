@@ -38,6 +38,8 @@ pub(super) struct Positions {
     pub(super) replayed: Option<u64>,
     /// Age of the last commit that was applied, as the engine says.
     pub(super) commit_age: Option<Duration>,
+    /// Timeline that is being received.
+    pub(super) timeline: Option<u32>,
 }
 
 /// A lag, in seconds.
@@ -53,10 +55,23 @@ pub(super) struct Lag {
     pub(super) stale: bool,
 }
 
+/// The lag without the delay that the operator asked for, and its stages.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Stages {
+    /// All of it.
+    pub(super) total: f64,
+    /// What has not arrived, where that is known.
+    pub(super) transport: Option<f64>,
+    /// What has arrived and is not applied. The stages always add up.
+    pub(super) apply: f64,
+}
+
 impl Lag {
-    /// The part that has arrived and is not applied: the stages always add up.
-    pub(super) fn apply(&self) -> f64 {
-        self.total - self.transport.unwrap_or(0.0)
+    /// Takes off the intended delay. It runs from the primary's commit, so the transport lies within it.
+    pub(super) fn stages(&self, intended: Duration) -> Stages {
+        let total = (self.total - intended.as_secs_f64()).max(0.0);
+        let transport = self.transport.map(|transport| transport.min(total));
+        Stages { total, transport, apply: total - transport.unwrap_or(0.0) }
     }
 }
 
@@ -68,13 +83,24 @@ const PRIMARY_SILENCE: f64 = 2.0;
 pub(super) struct LagMeter {
     primary: Timeline,
     primary_seen: Option<f64>,
+    primary_timeline: Option<u32>,
     local: Timeline,
+    /// Since when the change that is waited for has been older than the timelines.
+    engine_since: Option<f64>,
     last: Option<Lag>,
 }
 
+/// The engine's word is taken when the timelines have been too short for so long: a moment of lag after hours of rest
+/// would be told as hours, since the engine knows only the age of what was applied last.
+const ENGINE_PATIENCE: f64 = 1.5;
+
 impl LagMeter {
     /// A look at the primary.
-    pub(super) fn primary(&mut self, at: f64, flushed: u64) {
+    pub(super) fn primary(&mut self, at: f64, flushed: u64, timeline: u32) {
+        if self.primary_timeline.replace(timeline).is_some_and(|before| before != timeline) {
+            // Another history: positions of the one say nothing of the other.
+            self.primary = Timeline::default();
+        }
         self.primary.record(at, flushed);
         self.primary_seen = Some(at);
     }
@@ -95,6 +121,14 @@ impl LagMeter {
                 if self.primary_seen.is_some() { None } else { self.by_local(positions) }
             })
         });
+        let measured = measured.zip(positions).and_then(|(lag, positions)| {
+            if lag.source != Source::Engine {
+                self.engine_since = None;
+                return Some(lag);
+            }
+            let since = *self.engine_since.get_or_insert(positions.at);
+            (positions.at - since >= ENGINE_PATIENCE).then_some(lag)
+        });
         self.last = measured.or_else(|| self.last.map(|last| Lag { stale: true, ..last }));
         self.last
     }
@@ -102,6 +136,11 @@ impl LagMeter {
     fn by_primary(&self, positions: &Positions) -> Option<Lag> {
         let seen = self.primary_seen?;
         let replayed = positions.replayed?;
+        // A replica that follows another timeline than its primary writes is not in step, whatever the positions say.
+        if self.primary_timeline.zip(positions.timeline).is_some_and(|(primary, replica)| primary != replica)
+        {
+            return None;
+        }
         let total = match self.primary.passed(replayed) {
             Passed::At(at) => (positions.at - at).max(0.0),
             Passed::Before(began) => {
@@ -147,13 +186,19 @@ mod tests {
     use super::*;
 
     fn at(at: f64, received: u64, replayed: u64) -> Positions {
-        Positions { at, received: Some(received), replayed: Some(replayed), commit_age: None }
+        Positions {
+            at,
+            received: Some(received),
+            replayed: Some(replayed),
+            commit_age: None,
+            timeline: Some(1),
+        }
     }
 
     fn meter() -> LagMeter {
         let mut meter = LagMeter::default();
         for second in 0..=10 {
-            meter.primary(f64::from(second), 100 * u64::try_from(second).unwrap());
+            meter.primary(f64::from(second), 100 * u64::try_from(second).unwrap(), 1);
         }
         meter
     }
@@ -163,14 +208,24 @@ mod tests {
         let lag = meter().measure(Some(&at(10.0, 750, 250))).unwrap();
         assert!((lag.total - 7.5).abs() < 1e-9);
         assert!((lag.transport.unwrap() - 2.5).abs() < 1e-9);
-        assert!((lag.apply() - 5.0).abs() < 1e-9);
+        let stages = lag.stages(Duration::ZERO);
+        assert!((stages.apply - 5.0).abs() < 1e-9);
         assert_eq!(lag.source, Source::Primary);
+    }
+
+    #[test]
+    fn an_intended_delay_is_no_lag_and_holds_the_transport_within_it() {
+        let lag = Lag { total: 10.0, transport: Some(3.0), source: Source::Primary, stale: false };
+        let stages = lag.stages(Duration::from_secs(10));
+        assert_eq!(stages, Stages { total: 0.0, transport: Some(0.0), apply: 0.0 });
+        let stages = lag.stages(Duration::from_secs(5));
+        assert_eq!(stages, Stages { total: 5.0, transport: Some(3.0), apply: 2.0 });
     }
 
     #[test]
     fn an_idle_primary_is_no_lag() {
         let mut meter = meter();
-        meter.primary(60.0, 1000);
+        meter.primary(60.0, 1000, 1);
         assert_eq!(meter.measure(Some(&at(60.0, 1000, 1000))).unwrap().total, 0.0);
     }
 
@@ -188,9 +243,10 @@ mod tests {
     fn a_lag_from_before_the_start_is_the_engines_and_marked_so() {
         let mut meter = meter();
         meter.primary = Timeline::default();
-        meter.primary(10.0, 1000);
-        let positions = Positions { commit_age: Some(Duration::from_secs(40)), ..at(11.0, 1000, 50) };
-        let lag = meter.measure(Some(&positions)).unwrap();
+        meter.primary(10.0, 1000, 1);
+        let positions = |now| Positions { commit_age: Some(Duration::from_secs(40)), ..at(now, 1000, 50) };
+        assert_eq!(meter.measure(Some(&positions(11.0))), None, "not at the first look");
+        let lag = meter.measure(Some(&positions(13.0))).unwrap();
         assert_eq!((lag.total, lag.source), (40.0, Source::Engine));
     }
 
@@ -203,6 +259,15 @@ mod tests {
         assert_eq!(held.total, known.total);
         // Everything that the silent primary ever told is applied: what it did since is not known.
         assert!(meter.measure(Some(&at(30.0, 1000, 1000))).unwrap().stale);
+    }
+
+    #[test]
+    fn a_replica_on_another_timeline_is_stale_and_not_in_step() {
+        let mut meter = meter();
+        meter.measure(Some(&at(10.0, 700, 250))).unwrap();
+        meter.primary(11.0, 500, 2);
+        let lag = meter.measure(Some(&at(11.0, 900, 900))).unwrap();
+        assert!(lag.stale && lag.total > 0.0, "{lag:?}");
     }
 
     #[test]

@@ -16,8 +16,11 @@ use opentelemetry_proto::tonic::common::v1::KeyValue;
 /// A sample stands for at most so long: what happened while the server did not answer is not known.
 const LONGEST: Duration = Duration::from_millis(500);
 
-/// Rows kept apart. Relations waited for are few; the bound is for a day of partitions being dropped.
+/// Rows kept apart. Relations and holders waited for at a time are few; the bound is for a storm of short queries.
 const MOST_ROWS: usize = 256;
+
+/// A row that did not grow for so long is ended.
+const IDLE: Duration = Duration::from_mins(10);
 
 /// What was waited for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -56,10 +59,16 @@ impl WaitKey {
     }
 }
 
+#[derive(Debug)]
+struct Waited {
+    time: Duration,
+    grew: Instant,
+}
+
 /// Cumulative time waited.
 #[derive(Debug, Default)]
 pub(super) struct Waits {
-    rows: HashMap<WaitKey, Duration>,
+    rows: HashMap<WaitKey, Waited>,
     last: Option<Instant>,
 }
 
@@ -69,15 +78,27 @@ impl Waits {
         let since = self.last.map_or(Duration::ZERO, |last| now.saturating_duration_since(last)).min(LONGEST);
         self.last = Some(now);
         let Some(mut key) = wait.and_then(WaitKey::of) else { return };
+        // The holder is given up first: what is waited for is worth more than who held it.
         if !self.rows.contains_key(&key) && self.rows.len() >= MOST_ROWS {
-            key = WaitKey { object: None, holder: None, ..key };
+            key.holder = None;
         }
-        *self.rows.entry(key).or_default() += since;
+        if !self.rows.contains_key(&key) && self.rows.len() >= 2 * MOST_ROWS {
+            key.object = None;
+        }
+        let row = self.rows.entry(key).or_insert(Waited { time: Duration::ZERO, grew: now });
+        row.time += since;
+        row.grew = now;
+    }
+
+    /// Takes out the rows that have long not grown.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<WaitKey> {
+        let idle = |row: &Waited| now.saturating_duration_since(row.grew) > IDLE;
+        self.rows.extract_if(|_, row| idle(row)).map(|(key, _)| key).collect()
     }
 
     /// The rows.
     pub(super) fn rows(&self) -> impl Iterator<Item = (&WaitKey, Duration)> {
-        self.rows.iter().map(|(key, waited)| (key, *waited))
+        self.rows.iter().map(|(key, waited)| (key, waited.time))
     }
 }
 
@@ -111,5 +132,7 @@ mod tests {
             waits.sample(start, Some(&wait(WaitKind::Conflict, Some(holder))));
         }
         assert!(waits.rows().count() <= MOST_ROWS + 1);
+        assert_eq!(waits.expire(start + Duration::from_mins(11)).len(), MOST_ROWS + 1);
+        assert_eq!(waits.rows().count(), 0);
     }
 }

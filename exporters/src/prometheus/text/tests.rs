@@ -1,6 +1,6 @@
 //! Golden texts of both formats, and that whatever is written can be read back.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use blameio_pipeline::{metrics::key_value, signal};
 use opentelemetry_proto::tonic::{
@@ -14,7 +14,10 @@ use opentelemetry_proto::tonic::{
 };
 use proptest::prelude::*;
 
-use super::{super::intake, *};
+use super::{
+    super::{intake, series},
+    *,
+};
 use crate::{
     prometheus::{RenderOptions, render},
     testing::{metric, point, request},
@@ -172,7 +175,7 @@ fn an_empty_page_is_valid() {
 
 #[test]
 fn a_series_that_ends_is_gone_and_its_target_with_it() {
-    let mut store = Store::default();
+    let mut store = series::Store::default();
     let naming = intake::Naming { suffixes: true, identify: true };
     let mut gauge = |flags: u32, at: u64| {
         let mut sample = point(1.0, at, vec![]);
@@ -184,7 +187,7 @@ fn a_series_that_ends_is_gone_and_its_target_with_it() {
             naming,
             Instant::now(),
         );
-        page(&store, TextFormat::Prometheus, false)
+        page(&store.freeze(None, usize::MAX, Duration::MAX, Instant::now()), TextFormat::Prometheus, false)
     };
     assert!(gauge(0, 1).contains("m{instance=\"i1\",job=\"orders\"} 1\n"));
     assert_eq!(gauge(DataPointFlags::NoRecordedValueMask as u32, 2), "");

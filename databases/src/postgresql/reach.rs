@@ -1,0 +1,248 @@
+//! The ways to a server: its connection strings, which of them worked last, and attempts that become rarer while
+//! they fail. Opens sessions, keeps none.
+
+use std::{
+    sync::{
+        Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::{sync::watch, time::timeout};
+
+use super::{
+    connect::{Limits, OwnBackends, Session},
+    dsn::Dsn,
+    tls::Connectors,
+};
+use crate::error::DatabaseError;
+
+/// First pause between attempts.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// Longest pause while nobody answers: a refused connect costs nothing, and a restart is noticed soon.
+const DOWN_PAUSE: Duration = Duration::from_secs(5);
+/// Longest pause while the server refuses: each attempt is a line in its log.
+const REFUSED_PAUSE: Duration = Duration::from_mins(1);
+
+#[derive(Debug, Default)]
+struct Backoff {
+    failures: u32,
+    until: Option<Instant>,
+    last: Option<DatabaseError>,
+}
+
+/// How a server is reached.
+#[derive(Debug)]
+pub(super) struct Reach {
+    name: String,
+    /// Whether the operator gave a connection string, so that discovery has no say.
+    declared: bool,
+    dsns: RwLock<Vec<Dsn>>,
+    preferred: AtomicUsize,
+    backoff: Mutex<Backoff>,
+    connectors: Connectors,
+    own: OwnBackends,
+    closed: AtomicBool,
+    /// Whether the server was looked for on this host, found or not.
+    looked: watch::Sender<bool>,
+}
+
+impl Reach {
+    pub(super) fn new(name: String, dsns: Vec<Dsn>) -> Self {
+        Self {
+            name,
+            declared: !dsns.is_empty(),
+            dsns: RwLock::new(dsns),
+            preferred: AtomicUsize::new(0),
+            backoff: Mutex::default(),
+            connectors: Connectors::default(),
+            own: OwnBackends::default(),
+            closed: AtomicBool::new(false),
+            looked: watch::Sender::new(false),
+        }
+    }
+
+    /// The extension's id.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The connection strings, best first; none until the server was found where none was declared.
+    pub(super) fn dsns(&self) -> Vec<Dsn> {
+        let mut dsns = self.dsns.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let preferred = self.preferred.load(Ordering::Relaxed);
+        if preferred < dsns.len() {
+            dsns.swap(0, preferred);
+        }
+        dsns
+    }
+
+    pub(super) fn is_declared(&self) -> bool {
+        self.declared
+    }
+
+    /// What discovery says about a server that was declared without a connection string.
+    pub(super) fn adopt(&self, dsns: Vec<Dsn>) {
+        *self.dsns.write().unwrap_or_else(PoisonError::into_inner) = dsns;
+        *self.backoff.lock().unwrap_or_else(PoisonError::into_inner) = Backoff::default();
+    }
+
+    /// A first look for the server on this host has ended.
+    pub(super) fn looked(&self) {
+        self.looked.send_if_modified(|looked| !std::mem::replace(looked, true));
+    }
+
+    /// Waits, where discovery is to tell the connection string, for its first look to end. Without this, a server
+    /// that is about to be found would be told as one that nobody knows a connection to.
+    pub(super) async fn looked_for(&self, limit: Duration) {
+        if self.dsns.read().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            let mut looked = self.looked.subscribe();
+            drop(timeout(limit, looked.wait_for(|looked| *looked)).await);
+        }
+    }
+
+    /// Whether a backend of the server is one of the agent's.
+    pub(super) fn is_own(&self, backend: u32) -> bool {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner).contains(&backend)
+    }
+
+    /// Opens nothing from now on.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether an attempt makes sense now.
+    pub(super) fn ready(&self) -> Result<Vec<Dsn>, DatabaseError> {
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(self.unknown("the extension has been shut down"));
+        }
+        let dsns = self.dsns.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if dsns.is_empty() {
+            return Err(self.unknown("set dsn; or, where several servers run on this host, data_directory; or run the agent where it can see the server's processes"));
+        }
+        self.due(&dsns)?;
+        Ok(dsns)
+    }
+
+    /// Opens a session, with another database if one is named.
+    pub(super) async fn open(
+        &self,
+        limits: &'static Limits,
+        database: Option<&str>,
+    ) -> Result<Session, DatabaseError> {
+        let dsns = self.ready()?;
+        let preferred = self.preferred.load(Ordering::Relaxed).min(dsns.len() - 1);
+        let order = std::iter::once(preferred).chain((0..dsns.len()).filter(|at| *at != preferred));
+        let mut first = None;
+        for at in order {
+            let dsn = &dsns[at];
+            let opened = match self.connectors.get(dsn.tls, &dsn.roots).await {
+                Ok(connector) => Session::open(dsn, connector, limits, database, &self.own).await,
+                Err(reason) => Err(DatabaseError::Connect {
+                    server: dsn.server(),
+                    reason,
+                    remedy: "correct the connection string".to_owned(),
+                }),
+            };
+            match opened {
+                Ok(session) => {
+                    self.preferred.store(at, Ordering::Relaxed);
+                    let mut backoff = self.backoff.lock().unwrap_or_else(PoisonError::into_inner);
+                    (backoff.until, backoff.last) = (None, None);
+                    return Ok(session);
+                }
+                Err(error) => first = first.or(Some(error)),
+            }
+        }
+        let error = first.unwrap_or_else(|| self.unknown("set dsn"));
+        // The file of authorities may be replaced; the next attempt reads it again.
+        self.connectors.forget();
+        // One database that does not let the agent in says nothing about the server.
+        if database.is_none() || matches!(error, DatabaseError::Connect { .. }) {
+            self.failed(&error);
+        }
+        Err(error)
+    }
+
+    pub(super) fn unknown(&self, remedy: &str) -> DatabaseError {
+        DatabaseError::NotConfigured { server: self.name.clone(), remedy: remedy.to_owned() }
+    }
+
+    fn due(&self, dsns: &[Dsn]) -> Result<(), DatabaseError> {
+        let backoff = self.backoff.lock().unwrap_or_else(PoisonError::into_inner);
+        match (backoff.until, &backoff.last) {
+            (Some(until), Some(last)) if until > Instant::now() => Err(DatabaseError::Backoff {
+                server: dsns.first().map(Dsn::server).unwrap_or_default(),
+                wait_ms: u64::try_from((until - Instant::now()).as_millis()).unwrap_or(u64::MAX),
+                last: Box::new(last.clone()),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// An attempt, or the session it led to, was of no use.
+    pub(super) fn failed(&self, error: &DatabaseError) {
+        let mut backoff = self.backoff.lock().unwrap_or_else(PoisonError::into_inner);
+        let longest = match error {
+            DatabaseError::Refused { code, .. } if !code.starts_with("57P") => REFUSED_PAUSE,
+            DatabaseError::AnotherCluster { .. } => REFUSED_PAUSE,
+            _ => DOWN_PAUSE,
+        };
+        let pause = FIRST_PAUSE.saturating_mul(1 << backoff.failures.min(16)).min(longest);
+        backoff.failures = backoff.failures.saturating_add(1);
+        backoff.until = Some(Instant::now() + pause);
+        backoff.last = Some(error.clone());
+    }
+
+    /// A question was answered. That a session could be opened is not enough: a server that accepts connections
+    /// and answers nothing would be connected to again and again.
+    pub(super) fn answered(&self) {
+        self.backoff.lock().unwrap_or_else(PoisonError::into_inner).failures = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use blameio_config::Secret;
+
+    use super::*;
+
+    fn reach() -> Reach {
+        let dsn = Dsn::parse(&Secret::new("postgresql://blameio@127.0.0.1:1/postgres")).unwrap();
+        Reach::new("database/x".to_owned(), vec![dsn])
+    }
+
+    #[tokio::test]
+    async fn attempts_become_rarer_until_a_question_is_answered() {
+        let reach = reach();
+        let error = DatabaseError::Timeout { server: "x".to_owned(), purpose: "x", after_ms: 1 };
+        let wait = || match reach.ready() {
+            Err(DatabaseError::Backoff { wait_ms, .. }) => wait_ms,
+            other => panic!("{other:?}"),
+        };
+        reach.failed(&error);
+        assert!(wait() <= 250);
+        reach.failed(&error);
+        assert!((251..=500).contains(&wait()));
+        reach.answered();
+        reach.failed(&error);
+        assert!(wait() <= 250);
+        for _ in 0..40 {
+            reach.failed(&error);
+        }
+        assert!((4_000..=5_000).contains(&wait()));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_about_to_be_found_is_waited_for() {
+        let reach = std::sync::Arc::new(Reach::new("database/x".to_owned(), Vec::new()));
+        let waiter = std::sync::Arc::clone(&reach);
+        let waiting = tokio::spawn(async move { waiter.looked_for(Duration::from_mins(1)).await });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        reach.looked();
+        waiting.await.unwrap();
+        assert!(matches!(reach.ready(), Err(DatabaseError::NotConfigured { .. })));
+    }
+}

@@ -1,0 +1,174 @@
+//! What this crate promises where the network, a pooler or the configuration is not as it should be, against a real
+//! PostgreSQL 15 primary and replica.
+
+use std::time::{Duration, Instant};
+
+use crate::cluster::{Cluster, Watched, until, watch, wire::Wire};
+use blameio_config::Secret;
+use blameio_databases::{
+    Database, DatabaseError, DatabaseExtension, DatabaseSettings, WaitKind, database as database_of,
+};
+use blameio_pipeline::Extension;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    time::timeout,
+};
+
+/// How long who samples waits for one look.
+const LOOK: Duration = Duration::from_secs(1);
+
+async fn through(wire: &Wire) -> Watched {
+    let dsn = Some(Secret::new(format!("postgresql://postgres@127.0.0.1:{}/postgres", wire.port)));
+    watch(DatabaseSettings { dsn, ..DatabaseSettings::default() }).await
+}
+
+async fn answers(database: &Database, what: &str) {
+    until(what, async || timeout(LOOK, database.replica().sample()).await.ok()?.ok()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_has_gone_silent_is_replaced() {
+    let Some(cluster) = Cluster::start("a_connection_that_has_gone_silent_is_replaced") else { return };
+    let wire = Wire::to(cluster.replica.port).await;
+    let watched = through(&wire).await;
+    answers(&watched.database, "a first sample").await;
+
+    // Who waits is told within the time of one look.
+    wire.silence();
+    let told = timeout(LOOK, watched.database.replica().sample()).await.expect("the look is told in time");
+    assert!(
+        matches!(told.as_ref().map_err(DatabaseError::root), Err(DatabaseError::Timeout { .. })),
+        "{told:?}"
+    );
+    answers(&watched.database, "the silent connection is replaced").await;
+
+    // So it is where nobody waits as long, and the questions do not pile up.
+    let before = wire.accepted();
+    wire.silence();
+    let begun = Instant::now();
+    until("impatient askers get a new connection", async || {
+        timeout(Duration::from_millis(100), watched.database.replica().sample()).await.ok()?.ok()
+    })
+    .await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "it took {:?}", begun.elapsed());
+    assert!(wire.accepted() <= before + 4, "{} connections", wire.accepted() - before);
+    until("no silent connection is kept", async || (wire.open() <= 2).then_some(())).await;
+    watched.extension.shutdown().await;
+    until("all connections are closed", async || (wire.open() == 0).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_connect_leads_somewhere() {
+    let Some(cluster) = Cluster::start("a_slow_connect_leads_somewhere") else { return };
+    let wire = Wire::to(cluster.replica.port).await;
+    wire.delay(Duration::from_millis(2_500));
+    let watched = through(&wire).await;
+    assert!(timeout(LOOK, watched.database.replica().sample()).await.is_err());
+    answers(&watched.database, "who waits a second at a time gets there").await;
+    watched.extension.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_primary_is_noticed() {
+    let Some(cluster) = Cluster::start("a_wrong_primary_is_noticed") else { return };
+    let Some(other) = Cluster::start("a_wrong_primary_is_noticed") else { return };
+    for (primary, expected) in [(&other.primary, "another cluster"), (&cluster.replica, "in recovery")] {
+        let watched = cluster.replica.watch(Some(primary)).await;
+        let mut sampler = watched.database.primary().unwrap();
+        let told = until("the wrong primary is told", async || {
+            let error = sampler.clone().flushed().await.err()?.root().to_string();
+            error.contains(expected).then_some(error)
+        })
+        .await;
+        assert!(told.contains("primary_dsn"), "{told}");
+        assert!(sampler.flushed().await.is_err());
+        let findings = watched.database.check().await;
+        assert!(
+            findings.iter().any(|finding| !finding.ok && finding.what.contains(expected)),
+            "{findings:?}"
+        );
+        watched.extension.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_may_little_is_told_what_can_be_told() {
+    let Some(cluster) = Cluster::start("a_role_that_may_little_is_told_what_can_be_told") else { return };
+    let primary = cluster.primary.sql("postgres").await;
+    primary.batch_execute("CREATE ROLE blameio LOGIN").await.unwrap();
+    let revoke = "REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC";
+    primary.batch_execute(revoke).await.unwrap();
+    cluster.caught_up().await;
+
+    let watched =
+        watch(DatabaseSettings { dsn: Some(cluster.replica.dsn("blameio")), ..DatabaseSettings::default() })
+            .await;
+    answers(&watched.database, "positions need no grant").await;
+    // Where the address does not tell, and the system identifier may not be asked for, it has an identity all the same.
+    let wire = Wire::to(cluster.replica.port).await;
+    let dsn = Some(Secret::new(format!("postgresql://blameio@127.0.0.1:{}/postgres", wire.port)));
+    let wired = watch(DatabaseSettings { dsn, ..DatabaseSettings::default() }).await;
+    until("an identity", async || wired.database.server().view().identity.clone()).await;
+    wired.extension.shutdown().await;
+    let replica = cluster.replica.sql("postgres").await;
+    replica.batch_execute("SELECT pg_wal_replay_pause()").await.unwrap();
+    let paused = until("a pause is told where the wait is hidden", async || {
+        watched.database.replica().sample().await.ok().filter(|sample| sample.paused)
+    })
+    .await;
+    assert_eq!(paused.wait.map(|wait| wait.kind), Some(WaitKind::Paused));
+
+    watched.extension.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_about_to_be_found_is_waited_for() {
+    let Some(cluster) = Cluster::start("a_server_that_is_about_to_be_found_is_waited_for") else { return };
+    let data_directory = Some(cluster.replica.directory.clone());
+    let settings = DatabaseSettings { data_directory, ..DatabaseSettings::default() };
+    let watched = watch(settings.clone()).await;
+    let first = watched.database.replica().sample().await;
+    assert!(!matches!(first, Err(DatabaseError::NotConfigured { .. })), "{first:?}");
+    watched.extension.shutdown().await;
+
+    // A check finds it without any worker.
+    let extension = DatabaseExtension::new("database/checked".parse().unwrap(), settings).unwrap();
+    let findings = database_of(&extension).unwrap().check().await;
+    assert!(findings.iter().any(|finding| finding.ok && finding.what == "is a replica"), "{findings:?}");
+    extension.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pooler_is_told_and_left_alone() {
+    // It answers to the start as poolers do to options that they do not know.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let pooler = tokio::spawn(async move {
+        let (mut agent, _) = listener.accept().await.unwrap();
+        let mut start = vec![0; 4];
+        agent.read_exact(&mut start).await.unwrap();
+        let length = u32::from_be_bytes([start[0], start[1], start[2], start[3]]) as usize;
+        let mut rest = vec![0; length - 4];
+        agent.read_exact(&mut rest).await.unwrap();
+        let fields = b"SFATAL\0C08P01\0Munsupported startup parameter: options\0\0";
+        agent.write_u8(b'E').await.unwrap();
+        agent.write_u32(u32::try_from(fields.len() + 4).unwrap()).await.unwrap();
+        agent.write_all(fields).await.unwrap();
+        agent.flush().await.unwrap();
+        String::from_utf8_lossy(&rest).into_owned()
+    });
+    let dsn =
+        format!("postgresql://blameio@127.0.0.1:{port}/postgres?sslmode=disable&options=-c%20work_mem%3D1MB");
+    let dsn = Some(Secret::new(dsn));
+    let watched = watch(DatabaseSettings { dsn, ..DatabaseSettings::default() }).await;
+    let error = watched.database.replica().sample().await.unwrap_err().to_string();
+    assert!(error.contains("08P01") && error.contains("not to a pooler"), "{error}");
+    let start = pooler.await.unwrap();
+    for option in
+        ["work_mem=1MB", "default_transaction_read_only=on", "statement_timeout=800", "lock_timeout=100"]
+    {
+        assert!(start.contains(option), "{option}: {start}");
+    }
+    watched.extension.shutdown().await;
+}
