@@ -31,6 +31,8 @@ pub struct DiscoveredServer {
     pub started: i64,
     /// What makes the cluster unlike all others.
     pub system_identifier: Option<u64>,
+    /// Whether it was started as a standby, or to recover from an archive. A promoted one is a standby no more.
+    pub is_standby: bool,
     /// Whether it shares the agent's network, so that its port on the loopback address is its own.
     pub same_network: bool,
     /// Name for its extension: `postgresql_5432`, made longer where two would be the same.

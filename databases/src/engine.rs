@@ -25,6 +25,9 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     /// Which of these local servers this one is; asks the server only where its address leaves a doubt.
     async fn locate(&self, found: &[Arc<DiscoveredServer>]) -> Option<Arc<DiscoveredServer>>;
 
+    /// Whether its address is one of this host, so that its processes should be found here.
+    async fn is_on_this_host(&self) -> bool;
+
     /// What makes a cluster unlike all others, asked by SQL; `None` where that may not be seen.
     async fn system_identifier(&self) -> Result<Option<u64>, DatabaseError>;
 
@@ -45,6 +48,9 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
 
     /// One look at a replica.
     async fn sample(&self) -> Result<ReplicaSample, DatabaseError>;
+
+    /// Whether it was ever asked for a sample: who samples tells when the server cannot be reached.
+    fn is_sampled(&self) -> bool;
 
     /// What changes rarely about a replica.
     async fn info(&self) -> Result<ReplicaInfo, DatabaseError>;

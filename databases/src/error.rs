@@ -92,7 +92,7 @@ pub enum DatabaseError {
         server: String,
     },
     /// The agent took its own statement back because replay waited for it.
-    #[error("{purpose} was taken back because replay on {server} waited for it; it is tried again later")]
+    #[error("{purpose} was taken back because replay on {server} waited for it")]
     Yielded {
         /// Host and port, or socket directory and port.
         server: String,
@@ -106,6 +106,11 @@ impl DatabaseError {
     pub(crate) fn is_fatal_to_connection(&self) -> bool {
         !matches!(self, Self::Query { code, .. } if !code.starts_with("57P") && !code.starts_with("08") && code.len() == 5)
             && !matches!(self, Self::Yielded { .. })
+    }
+
+    /// Whether the server as a whole cannot be reached, which everybody who asks it is told.
+    pub(crate) fn is_of_whole_server(&self) -> bool {
+        matches!(self.root(), Self::Connect { .. } | Self::Refused { .. } | Self::NotConfigured { .. })
     }
 
     /// The error that a backed off attempt stands for.

@@ -83,31 +83,41 @@ impl DatabaseExtension {
     /// Declares a server. Opens nothing.
     pub fn new(id: ComponentId, settings: DatabaseSettings) -> Result<Self, ComponentError> {
         let place = Place { directory: settings.data_directory, discovered: None };
-        Self::with(id, settings.dsn.as_ref(), settings.primary_dsn.as_ref(), place)
+        Self::with(id, settings.dsn.as_ref(), settings.primary_dsn.as_slice(), place)
     }
 
     /// Declares a server that discovery has found. It is followed through restarts, and reached as discovery says.
     pub fn discovered(id: ComponentId, server: &DiscoveredServer) -> Result<Self, ComponentError> {
-        Self::with(id, None, None, Place { directory: None, discovered: Some(Arc::new(server.clone())) })
+        Self::discovered_with(id, server, None)
+    }
+
+    /// As [`Self::discovered`], with the server on this host that it replicates from: transport lag is measured then.
+    pub fn discovered_with(
+        id: ComponentId,
+        server: &DiscoveredServer,
+        primary: Option<&DiscoveredServer>,
+    ) -> Result<Self, ComponentError> {
+        let place = Place { directory: None, discovered: Some(Arc::new(server.clone())) };
+        Self::with(id, None, primary.map(|primary| primary.dsns.as_slice()).unwrap_or_default(), place)
     }
 
     fn with(
         id: ComponentId,
         dsn: Option<&Secret>,
-        primary: Option<&Secret>,
+        primary: &[Secret],
         place: Place,
     ) -> Result<Self, ComponentError> {
         let refuse = |error: DatabaseError| ComponentError::new(&id, error.to_string(), Dsn::EXAMPLE);
         let dsns = dsn.map(Dsn::parse).transpose().map_err(refuse)?.into_iter().collect();
-        let primary = primary.map(Dsn::parse).transpose().map_err(refuse)?;
+        let primary = primary.iter().map(Dsn::parse).collect::<Result<Vec<_>, _>>().map_err(refuse)?;
         let directory = PgDirectory::default();
         let catalog = CatalogReader::new(Box::new(directory.clone()));
         let engine: Arc<dyn Engine> = Arc::new(PostgreSql::new(&id, dsns, place, directory, catalog.clone()));
         let cluster: Arc<ClusterId> = Arc::default();
-        let primary = primary.map(|dsn| -> Arc<dyn Engine> {
+        let primary = (!primary.is_empty()).then(|| -> Arc<dyn Engine> {
             let directory = PgDirectory::default();
             let catalog = CatalogReader::new(Box::new(directory.clone()));
-            let server = PostgreSql::new(&id, vec![dsn], Place::default(), directory, catalog);
+            let server = PostgreSql::new(&id, primary, Place::default(), directory, catalog);
             Arc::new(server.of_cluster(Arc::clone(&cluster)))
         });
         Ok(Self { database: Database::new(id, engine, catalog, primary, cluster) })
@@ -157,12 +167,14 @@ mod tests {
     #[test]
     fn settings_are_checked_without_a_connection_and_without_telling_them() {
         assert_eq!(findings("dsn: postgresql://blameio:geheim@db7/postgres?sslmode=verify-full"), "");
-        assert_eq!(findings("dsn: postgresql://blameio:ge?heim@db7/postgres?sslmode=verify-ca"), "");
+        assert_eq!(findings("dsn: postgresql://blameio:ge%3Fheim@db7/postgres?sslmode=verify-ca"), "");
         assert_eq!(findings("{}"), "");
         for bad in [
             "dsn: mysql://blameio:geheim@db7/",
             "dsn: oracle://blameio:geheim@db7/",
             "dsn: postgresql://blameio:ge/heim@db7:x/",
+            "dsn: postgresql://blameio:ge?heim@db7/",
+            "dsn: postgresql://blameio:x@geheim@db7/",
             "dsn: postgresql://blameio:geheim@db7:port/",
             "primary_dsn: postgresql://blameio:geheim@db7/?sslmode=geheim",
             "data_directory: geheim",

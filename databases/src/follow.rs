@@ -25,6 +25,21 @@ impl Said {
         }
     }
 
+    /// As [`Said::failure`], but for a server that cannot be reached at all somebody else has told it.
+    pub(super) fn failure_unless_told(
+        &mut self,
+        server: &ComponentId,
+        task: &str,
+        error: &DatabaseError,
+        told: bool,
+    ) {
+        if told && error.is_of_whole_server() {
+            tracing::debug!(%server, "{task}: {error}");
+        } else {
+            self.failure(server, task, error);
+        }
+    }
+
     pub(super) fn success(&mut self, server: &ComponentId, task: &str) {
         if self.0.take().is_some() {
             tracing::info!(%server, "{task}: works again");

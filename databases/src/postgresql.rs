@@ -8,6 +8,7 @@ mod connect;
 pub(crate) mod control;
 pub mod discover;
 pub(crate) mod dsn;
+mod grants;
 mod link;
 pub(crate) mod locate;
 pub mod path;
@@ -19,7 +20,13 @@ pub mod roles;
 mod tls;
 mod waits;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use async_trait::async_trait;
 use blameio_config::ComponentId;
@@ -36,6 +43,7 @@ use crate::{
 };
 use catalog::{Loader, PgDirectory};
 use dsn::Dsn;
+use grants::Grants;
 use link::Link;
 use locate::Place;
 use waits::Waits;
@@ -50,6 +58,9 @@ pub(crate) struct PostgreSql {
     place: Place,
     loader: Loader,
     waits: Waits,
+    grants: Grants,
+    /// Whether somebody asks for positions, and so tells of a server that does not answer.
+    sampled: AtomicBool,
     /// The cluster that it must be of, where that is known.
     cluster: Arc<ClusterId>,
 }
@@ -68,6 +79,8 @@ impl PostgreSql {
             link,
             place,
             waits: Waits::new(catalog),
+            grants: Grants::default(),
+            sampled: AtomicBool::new(false),
             cluster: Arc::default(),
         }
     }
@@ -93,6 +106,10 @@ impl Engine for PostgreSql {
         let located = locate::locate(&self.link, &self.place, found).await;
         self.link.reach().looked();
         located
+    }
+
+    async fn is_on_this_host(&self) -> bool {
+        locate::is_on_this_host(&self.link).await
     }
 
     async fn system_identifier(&self) -> Result<Option<u64>, DatabaseError> {
@@ -124,7 +141,14 @@ impl Engine for PostgreSql {
     }
 
     async fn sample(&self) -> Result<ReplicaSample, DatabaseError> {
+        self.sampled.store(true, Ordering::Relaxed);
+        let session = self.link.session().await?;
+        self.grants.tell(self.link.reach().name(), &session);
         positions::sample(&self.link, &self.waits).await
+    }
+
+    fn is_sampled(&self) -> bool {
+        self.sampled.load(Ordering::Relaxed)
     }
 
     async fn info(&self) -> Result<ReplicaInfo, DatabaseError> {

@@ -10,6 +10,11 @@ use crate::types::{ThreadRow, ThreadState};
 /// Reads of a thread's record before a torn one is taken as it is. A write takes well below a microsecond.
 const ATTEMPTS: usize = 16;
 
+/// Between the copies and the clock a thread may have moved on, and the time since is told as of the state it had. A
+/// reader that lost the processor meanwhile, perhaps to that very thread, reads again; a quiet read takes some ten
+/// microseconds.
+const QUIET_NS: u64 = 200_000;
+
 /// What was last reported of a thread, so that no row ever falls.
 #[derive(Debug, Default)]
 pub(crate) struct ThreadAccount {
@@ -86,24 +91,35 @@ impl Probes {
         Ok(copy)
     }
 
+    /// Copies of all records, and a moment right after them.
+    fn quiet_copies(&self) -> Result<(u64, Vec<(u32, Thread)>), ProbeError> {
+        let mut attempt = 1;
+        loop {
+            let before = clock_ns();
+            let mut threads = Vec::with_capacity(self.accounts.len());
+            for tid in self.accounts.keys() {
+                threads.extend(self.stable_thread(*tid)?.map(|thread| (*tid, thread)));
+            }
+            // After the copies: no interval that they hold began later.
+            let now = clock_ns();
+            if now.saturating_sub(before) <= QUIET_NS || attempt >= ATTEMPTS {
+                return Ok((now, threads));
+            }
+            attempt += 1;
+        }
+    }
+
     /// The rows of all critical threads, and the instant that they are of.
     pub(crate) fn read_threads(&mut self) -> Result<(u64, Vec<ThreadRow>), ProbeError> {
-        let mut threads = Vec::with_capacity(self.accounts.len());
-        for tid in self.accounts.keys() {
-            if let Some(thread) = self.stable_thread(*tid)? {
-                let runnable = thread.state == STATE_UNKNOWN && run_state(*tid) == Some('R');
-                threads.push((*tid, thread, runnable));
-            }
-        }
-        // After the copies: no interval that they hold began later.
-        let now = clock_ns();
+        let (now, threads) = self.quiet_copies()?;
         let mut times: Vec<(ThreadTimeKey, u64)> = Vec::new();
         if !threads.is_empty() {
             self.maps.thread_time.for_each(|key, ns| times.extend(ns.first().map(|ns| (key, *ns))))?;
             times.sort_unstable_by_key(|(key, _)| key.tid);
         }
         let mut found = Vec::new();
-        for (tid, thread, runnable) in threads {
+        for (tid, thread) in threads {
+            let runnable = thread.state == STATE_UNKNOWN && run_state(tid) == Some('R');
             let from = times.partition_point(|(key, _)| key.tid < tid);
             let to = times.partition_point(|(key, _)| key.tid <= tid);
             let slot = self.maps.threads.get(&tid)?;

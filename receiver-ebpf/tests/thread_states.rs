@@ -105,9 +105,13 @@ fn states_sum_to_the_window_and_agree_with_the_scheduler() {
         let window = end.monotonic_ns - start.monotonic_ns;
         let sum: u64 = delta.values().sum();
         assert!(sum.abs_diff(window) <= window / 100, "{sum} of {window} ns");
-        eprintln!("DBG {delta:?} {:?} lost {:?}", (now.0 - scheduler.0, now.1 - scheduler.1), end.lost.iter().filter(|l| l.1 > 0).collect::<Vec<_>>());
-        assert_near(in_state(&delta, ThreadState::Cpu), now.0 - scheduler.0, "cpu");
-        assert_near(in_state(&delta, ThreadState::Runqueue), now.1 - scheduler.1, "runqueue");
+        let all = format!("{delta:?}, lost: {:?}", end.lost);
+        assert_near(in_state(&delta, ThreadState::Cpu), now.0 - scheduler.0, &format!("cpu of {all}"));
+        assert_near(
+            in_state(&delta, ThreadState::Runqueue),
+            now.1 - scheduler.1,
+            &format!("runqueue of {all}"),
+        );
         let least = 10_000_000;
         assert!(in_state(&delta, ThreadState::Cpu) > least, "{delta:?}");
         assert!(in_state(&delta, ThreadState::Wait) > least, "{delta:?}");

@@ -69,7 +69,7 @@ pub(crate) async fn catalog(
                 continue;
             }
             Err(error) if loaded => {
-                said.failure(&id, "reading the catalog", &error);
+                said.failure_unless_told(&id, "reading the catalog", &error, engine.is_sampled());
                 load_at = Instant::now() + retry;
                 retry = (retry * 2).min(RETRY.1);
             }

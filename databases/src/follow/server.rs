@@ -28,6 +28,10 @@ use crate::{
 const TICK: Duration = Duration::from_secs(1);
 /// How often the server is asked for roles that titles do not tell.
 const ROLES: Duration = Duration::from_secs(10);
+/// How long after the start nobody may have asked for a sample yet, and so nobody told of a server that is down.
+const GRACE: Duration = Duration::from_secs(3);
+/// How often a server of this host whose processes cannot be seen is looked for.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// How often a remote server is asked whether it was restarted.
 const REMOTE: Duration = Duration::from_mins(1);
 
@@ -50,6 +54,9 @@ struct Follower {
     local: Option<Local>,
     identity: Option<Arc<ServerIdentity>>,
     remote: bool,
+    /// When a server that should be on this host was last looked for.
+    looked: Option<Instant>,
+    begun: Instant,
     /// What tells one incarnation from the next: main process, start time, data directory.
     mark: Option<(u32, i64, Place)>,
     incarnation: u64,
@@ -77,6 +84,8 @@ pub(crate) async fn server(
         local: None,
         identity: None,
         remote: false,
+        looked: None,
+        begun: Instant::now(),
         mark: None,
         incarnation: 0,
         asked_roles: None,
@@ -113,6 +122,10 @@ impl Follower {
             self.find().await;
             children = self.look().await;
         }
+        if self.remote && self.looked.is_some() {
+            self.look_again().await;
+            children = self.look().await;
+        }
         if self.remote {
             self.follow_remote().await;
         }
@@ -137,9 +150,12 @@ impl Follower {
         }
         let identifier = match self.engine.system_identifier().await {
             Ok(identifier) => identifier,
-            // Said by who reads the catalog.
+            // Said by who samples, or else by who reads the catalog.
             Err(DatabaseError::NotConfigured { .. }) => return,
-            Err(error) => return self.said_find.failure(&self.id, TASK, &error),
+            Err(error) => {
+                let told = self.engine.is_sampled() || self.begun.elapsed() < GRACE;
+                return self.said_find.failure_unless_told(&self.id, TASK, &error, told);
+            }
         };
         self.said_find.success(&self.id, TASK);
         // It may have been started between the two questions; who answers now can be seen now.
@@ -149,8 +165,32 @@ impl Follower {
             None => {
                 self.remote = true;
                 self.identify(identifier, &Place::Remote, 0);
-                tracing::info!(server = %self.id, "the server is not on this host: no processes, SQL only");
+                if self.engine.is_on_this_host().await {
+                    self.looked = Some(Instant::now());
+                    tracing::warn!(
+                        server = %self.id,
+                        "the server runs on this host, but its processes cannot be seen; run as root or with \
+                         CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, in the host's pid namespace, and check data_directory if it is \
+                         set; until then SQL only (a port that is forwarded to another host needs none of this)"
+                    );
+                } else {
+                    tracing::info!(server = %self.id, "the server is not on this host: no processes, SQL only");
+                }
             }
+        }
+    }
+
+    /// Looks for the processes of a server whose address is one of this host.
+    async fn look_again(&mut self) {
+        if self.looked.is_none_or(|looked| looked.elapsed() < LOOK_AGAIN) {
+            return;
+        }
+        self.looked = Some(Instant::now());
+        let found = discover_in_background().await;
+        if let Some(server) = self.engine.locate(&found).await {
+            // To be seen is not to be restarted.
+            (self.remote, self.looked, self.mark) = (false, None, None);
+            self.found(server).await;
         }
     }
 

@@ -62,8 +62,9 @@ const BY_FILE: &str = relations!(
 );
 /// Relations whose file is not in the column; their number is below that of any of a user's.
 const MAPPED: &str = relations!("c.relfilenode = 0 AND c.oid < 16384");
+/// The limit of -2 is that of a database whose removal was begun.
 const DATABASES: &str = "SELECT oid, datname FROM pg_catalog.pg_database WHERE datallowconn \
-    AND datname <> 'template0' AND pg_catalog.has_database_privilege(oid, 'CONNECT') ORDER BY oid";
+    AND datconnlimit <> -2 AND datname <> 'template0' AND pg_catalog.has_database_privilege(oid, 'CONNECT') ORDER BY oid";
 
 /// What was read, by database; number 0 holds the shared relations.
 #[derive(Clone, Default)]
@@ -164,11 +165,16 @@ struct Known {
     shut: HashMap<u32, Instant>,
 }
 
+/// Whether the server does not let the agent into one database.
+fn is_refused(error: &DatabaseError) -> bool {
+    matches!(error, DatabaseError::Refused { code, .. }
+        if code.starts_with("28") || code == "42501" || code == "3D000" || code == "55000")
+}
+
 impl Known {
     /// Whether an error is about one database only; then it is left alone for a while.
     fn shuts(&mut self, database: u32, error: &DatabaseError) -> bool {
-        let refused = matches!(error, DatabaseError::Refused { code, .. }
-            if code.starts_with("28") || code == "42501" || code == "3D000" || code == "55000");
+        let refused = is_refused(error);
         if refused && self.shut.insert(database, Instant::now()).is_none() {
             tracing::warn!(database_oid = database, "names in this database cannot be read: {error}");
         }
@@ -206,11 +212,12 @@ impl Loader {
                     known.shut.remove(oid);
                     read += 1;
                 }
+                Err(error) if self.is_gone(&mut known, *oid, name, &error).await => {}
                 Err(error) if known.shuts(*oid, &error) => refused = refused.or(Some(error)),
                 Err(error) => failed = failed.or(Some(error)),
             }
         }
-        self.directory.write(|all| all.retain(|oid, _| *oid == 0 || names.contains_key(oid)));
+        self.directory.write(|all| all.retain(|oid, _| *oid == 0 || known.names.contains_key(oid)));
         // Where the agent is let in nowhere, that is the failure; where somewhere, the others are left alone.
         match failed.or(if read == 0 { refused } else { None }) {
             Some(error) => Err(error),
@@ -223,6 +230,20 @@ impl Loader {
         *names =
             rows.iter().map(|row| Ok((row.read(0)?, row.read(1)?))).collect::<Result<_, DatabaseError>>()?;
         Ok(())
+    }
+
+    /// Whether a database refuses because it was dropped or renamed meanwhile. It is not connected to again: from now
+    /// on the list is without it, or has its new name.
+    async fn is_gone(&self, known: &mut Known, oid: u32, name: &str, error: &DatabaseError) -> bool {
+        if oid == 0 || !is_refused(error) || self.list(&mut known.names).await.is_err() {
+            return false;
+        }
+        let gone = known.names.get(&oid).is_none_or(|now| now != name);
+        if gone {
+            tracing::debug!(database_oid = oid, "dropped or renamed meanwhile: {error}");
+            known.shut.remove(&oid);
+        }
+        gone
     }
 
     async fn load_database(&self, oid: u32, name: &str, left: &mut usize) -> Result<(), DatabaseError> {
@@ -285,6 +306,7 @@ impl Loader {
                 continue;
             }
             if let Err(error) = self.look_up_in(database, name.as_deref(), files, relations).await
+                && !self.is_gone(&mut known, database, name.as_deref().unwrap_or_default(), &error).await
                 && !known.shuts(database, &error)
             {
                 failed = Some(error);

@@ -1,11 +1,15 @@
 //! What the agent needs of a PostgreSQL server, looked at one by one, with what mends each that is missing.
 
-use super::link::Link;
+use super::{
+    grants::{self, LOST, ON_THE_PRIMARY, quote},
+    link::Link,
+};
 use crate::{check::Finding, error::DatabaseError};
 
 const RIGHTS: &str = "SELECT current_user::text, pg_catalog.pg_has_role(current_user, 'pg_monitor', 'USAGE'), \
      pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE'), \
-     pg_catalog.pg_is_in_recovery(), current_setting('server_version_num')::int4, current_setting('server_version')";
+     pg_catalog.pg_is_in_recovery(), current_setting('server_version_num')::int4, current_setting('server_version'), \
+     pg_catalog.current_database()::text";
 const SHUT: &str = "SELECT datname::text FROM pg_catalog.pg_database WHERE datallowconn AND datname <> 'template0' \
      AND NOT pg_catalog.has_database_privilege(oid, 'CONNECT') ORDER BY datname LIMIT 20";
 
@@ -46,17 +50,17 @@ async fn look(link: &Link, findings: &mut Vec<Finding>) -> Result<(), DatabaseEr
     findings.push(if row.read(1)? {
         Finding::good(format!("{role} is a member of pg_monitor"))
     } else {
-        Finding::missing(
-            format!("{role} is not a member of pg_monitor: waits of replay and its upstream are hidden"),
-            format!("GRANT pg_monitor TO {quoted};"),
-        )
+        Finding::missing(format!("{role} is not a member of pg_monitor: {LOST}"), grants::monitor(&role))
     });
     findings.push(if row.read(2)? {
         Finding::good("the system identifier can be read")
     } else {
         Finding::missing(
             "the system identifier cannot be read by SQL; a remote server is told by its address only",
-            format!("GRANT EXECUTE ON FUNCTION pg_catalog.pg_control_system() TO {quoted};"),
+            format!(
+                "{ON_THE_PRIMARY}, in database {}: GRANT EXECUTE ON FUNCTION pg_catalog.pg_control_system() TO {quoted};",
+                row.read::<&str>(6)?
+            ),
         )
     });
     findings.push(if row.read(3)? {
@@ -69,27 +73,8 @@ async fn look(link: &Link, findings: &mut Vec<Finding>) -> Result<(), DatabaseEr
     }
     for row in link.rows("its databases", SHUT, &[]).await? {
         let database: String = row.read(0)?;
-        let grant = format!("GRANT CONNECT ON DATABASE {} TO {quoted};", quote(&database));
+        let grant = format!("{ON_THE_PRIMARY}: GRANT CONNECT ON DATABASE {} TO {quoted};", quote(&database));
         findings.push(Finding::missing(format!("names in database {database} cannot be read"), grant));
     }
     Ok(())
-}
-
-/// An identifier as SQL needs it.
-fn quote(name: &str) -> String {
-    let plain = name.starts_with(|first: char| first.is_ascii_lowercase() || first == '_')
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    if plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_that_need_quotes_get_them() {
-        assert_eq!(quote("blameio"), "blameio");
-        assert_eq!(quote("Blame io"), "\"Blame io\"");
-        assert_eq!(quote("a\"b"), "\"a\"\"b\"");
-    }
 }

@@ -24,7 +24,11 @@ use tokio_postgres::{
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{cluster, dsn::Dsn};
+use super::{
+    cluster,
+    dsn::Dsn,
+    grants::{ON_THE_PRIMARY, quote},
+};
 use crate::error::DatabaseError;
 
 /// How long connecting may take in all, and one address of it where the connection string does not say.
@@ -36,6 +40,13 @@ const GOODBYE: Duration = Duration::from_millis(500);
 const CANCEL: Duration = Duration::from_millis(2_500);
 /// What mends a connection that leads to a pooler.
 const NO_POOLER: &str = "connect to the server itself, not to a pooler";
+
+/// What is asked when a session is opened. A server that is too old to have `pg_monitor` lacks nothing here.
+const WHO: &str = "SELECT pg_catalog.pg_backend_pid(), current_setting('server_version_num')::int4, \
+     current_setting('default_transaction_read_only') = 'on', current_user::text, \
+     coalesce((SELECT pg_catalog.pg_has_role(current_user, oid, 'USAGE') FROM pg_catalog.pg_roles \
+     WHERE rolname = 'pg_monitor'), true), \
+     floor(extract(epoch FROM pg_catalog.pg_postmaster_start_time()))::bigint";
 
 /// What poolers call a parameter of the start that they do not know.
 const PROTOCOL_VIOLATION: &str = "08P01";
@@ -87,6 +98,11 @@ pub(super) struct Session {
     _end_on_drop: DropGuard,
     /// Process id of its backend, as the server counts.
     pub(super) backend: u32,
+    /// The role that the session has, and whether it may see what `pg_monitor` may.
+    pub(super) role: String,
+    pub(super) monitors: bool,
+    /// When the server was started, as seconds since the epoch.
+    pub(super) started: i64,
     /// Such as `150004`.
     pub(super) version: u32,
     /// Process id of the startup process, as far as it is known; 0 if not.
@@ -147,10 +163,8 @@ impl Session {
             let end_on_drop = end.clone().drop_guard();
             // Its error is seen by whoever asks next.
             drop(tokio::spawn(carry(connection, end.clone())));
-            let sql = "SELECT pg_catalog.pg_backend_pid(), current_setting('server_version_num')::int4, \
-                       current_setting('default_transaction_read_only') = 'on'";
             let row =
-                client.query_one(sql, &[]).await.map_err(|error| failure(&server, "version", &error))?;
+                client.query_one(WHO, &[]).await.map_err(|error| failure(&server, "version", &error))?;
             Ok((client, end, end_on_drop, Answer { row, server: Arc::clone(&server), purpose: "version" }))
         };
         let (client, end, end_on_drop, answer) =
@@ -170,6 +184,7 @@ impl Session {
                 remedy: NO_POOLER.to_owned(),
             });
         }
+        let (role, monitors, started) = (answer.read(3)?, answer.read(4)?, answer.read(5)?);
         own.lock().unwrap_or_else(PoisonError::into_inner).push(backend);
         Ok(Self {
             client,
@@ -182,6 +197,9 @@ impl Session {
             why: OnceLock::new(),
             _end_on_drop: end_on_drop,
             backend,
+            role,
+            monitors,
+            started,
             version,
             startup: AtomicU32::new(0),
             cluster: cluster::Asked::new(),
@@ -284,7 +302,7 @@ fn lost(server: &str) -> DatabaseError {
     DatabaseError::Connect {
         server: server.to_owned(),
         reason: "the connection was lost".to_owned(),
-        remedy: "it is opened again by itself".to_owned(),
+        remedy: "see the server's log for why it ended the session, or look at the network".to_owned(),
     }
 }
 
@@ -294,11 +312,11 @@ fn failure(server: &str, purpose: &'static str, error: &tokio_postgres::Error) -
         return lost(server);
     };
     let remedy = match code.code() {
-        "42501" => "GRANT pg_monitor TO the role in the connection string",
-        "57014" => "the server is too busy to answer in time; it is tried again",
-        "55P03" => "somebody holds a lock on a system catalog; it is tried again",
-        "40001" | "57P04" => "replay needed the session to end; it is tried again",
-        "57P01" | "57P02" | "57P03" => "the server is being stopped or started; it is tried again",
+        "42501" => "on the primary, run `GRANT pg_monitor TO` the role in the connection string",
+        "57014" => "the server is too busy to answer in time",
+        "55P03" => "somebody holds a lock on a system catalog",
+        "40001" | "57P04" => "replay needed the session to end",
+        "57P01" | "57P02" | "57P03" => "the server is being stopped or started",
         "42883" | "42703" | "42P01" => "PostgreSQL 10 or later is needed; please report it if it is",
         _ => "see the server's log",
     };
@@ -315,36 +333,41 @@ fn refusal(dsn: &Dsn, database: Option<&str>, error: &tokio_postgres::Error) -> 
     let server = dsn.server();
     let Some(answer) = error.as_db_error() else {
         let cause = error.source().map_or_else(|| error.to_string(), ToString::to_string);
-        let remedy = if cause.contains("ertificate") {
+        let remedy = if cause.contains("password missing") {
+            "the server wants a password: put one into the dsn, e.g. through ${env:DATABASE_DSN}, or let the role in \
+             by pg_hba.conf"
+        } else if cause.contains("ertificate") {
             "check sslmode and sslrootcert in the connection string"
         } else {
             "check that the server runs, and host and port in the connection string"
         };
         return DatabaseError::Connect { server, reason: cause, remedy: remedy.to_owned() };
     };
-    let user = dsn.config.get_user().unwrap_or_default();
-    let database = database.or(dsn.config.get_dbname()).unwrap_or_default();
+    let user = quote(dsn.config.get_user().unwrap_or_default());
+    let database = quote(database.or(dsn.config.get_dbname()).unwrap_or_default());
     let socket = matches!(dsn.config.get_hosts().first(), Some(Host::Unix(_)));
     let remedy = match answer.code().code() {
         "28P01" => {
-            format!("correct the password in the connection string, or: ALTER ROLE {user} PASSWORD '…';")
+            format!(
+                "correct the password in the connection string, or {ON_THE_PRIMARY}: `ALTER ROLE {user} PASSWORD '…';`"
+            )
         }
         "28000" if socket => format!(
-            "set dsn, or let the agent in over the socket: CREATE ROLE blameio LOGIN; GRANT pg_monitor TO blameio; \
-             in pg_ident.conf `blameio {os} {user}`, in pg_hba.conf above other `local` lines \
-             `local all {user} peer map=blameio`, then SELECT pg_reload_conf();",
+            "set dsn, or let the agent in over the socket: {ON_THE_PRIMARY} `CREATE ROLE blameio LOGIN; \
+             GRANT pg_monitor TO blameio;`, in pg_ident.conf `blameio {os} {user}`, in pg_hba.conf above other `local` lines \
+             `local all {user} peer map=blameio`, then `SELECT pg_reload_conf();`",
             os = super::dsn::operating_system_user(),
         ),
         "28000" => format!(
             "set dsn, or in pg_hba.conf `host {database} {user} <the agent's address>/32 scram-sha-256`, then \
-             SELECT pg_reload_conf();"
+             `SELECT pg_reload_conf();`"
         ),
         "3D000" => "name a database that exists in the connection string, such as /postgres".to_owned(),
-        "42501" => format!("GRANT CONNECT ON DATABASE {database} TO {user};"),
-        "53300" => format!("raise max_connections, or: ALTER ROLE {user} CONNECTION LIMIT 2;"),
-        "57P03" => {
-            "the server is being started or stopped, or hot_standby is off; it is tried again".to_owned()
+        "42501" => format!("{ON_THE_PRIMARY}: `GRANT CONNECT ON DATABASE {database} TO {user};`"),
+        "53300" => {
+            format!("raise max_connections, or {ON_THE_PRIMARY}: `ALTER ROLE {user} CONNECTION LIMIT 2;`")
         }
+        "57P03" => "the server is being started or stopped, or hot_standby is off".to_owned(),
         PROTOCOL_VIOLATION => NO_POOLER.to_owned(),
         _ => "see the server's log".to_owned(),
     };

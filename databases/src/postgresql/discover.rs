@@ -11,6 +11,9 @@ use crate::{discover::DiscoveredServer, owned, procfs};
 /// Names of the server's program; some distributions and forks rename it.
 const PROGRAMS: &[&str] = &["postgres", "postmaster", "edb-postgres", "edb-postmaster"];
 
+/// Files that are there while a server is a standby; the last one until version 11.
+const STANDBY: &[&str] = &["standby.signal", "recovery.signal", "recovery.conf"];
+
 /// Most servers of one user. Nobody runs as many on purpose, and each costs connections and memory.
 const MOST_OF_A_USER: usize = 64;
 
@@ -63,6 +66,7 @@ fn server(pid: u32) -> Option<(u32, DiscoveredServer)> {
         system_identifier: directory
             .read(Path::new("global/pg_control"))
             .and_then(|control| control::system_identifier(&control)),
+        is_standby: STANDBY.iter().any(|name| directory.read(Path::new(name)).is_some()),
         same_network,
         suggested_name: String::new(),
         dsns: dsns(pid, file.socket_directory.as_deref(), file.port, same_network),

@@ -78,13 +78,9 @@ impl Dsn {
 
     /// Reads a connection string.
     pub(crate) fn parse(dsn: &Secret) -> Result<Self, DatabaseError> {
-        // As the driver has it: up to the first '@' all is user and password, '?' too.
-        let after_user = dsn.expose().find('@').unwrap_or(0);
-        let (text, options) = match dsn.expose()[after_user..].find('?') {
-            Some(at) => (&dsn.expose()[..after_user + at], &dsn.expose()[after_user + at + 1..]),
-            None => (dsn.expose(), ""),
-        };
-        scheme(text)?;
+        scheme(dsn.expose())?;
+        is_encoded(dsn.expose())?;
+        let (text, options) = dsn.expose().split_once('?').unwrap_or((dsn.expose(), ""));
         let (mut tls, mut roots) = (None, None);
         let mut kept = Vec::new();
         for option in options.split('&').filter(|option| !option.is_empty()) {
@@ -171,6 +167,27 @@ fn scheme(text: &str) -> Result<(), DatabaseError> {
         )),
         _ => Err(refuse("it must begin with postgresql:// or postgres://")),
     }
+}
+
+/// Refuses a string of which a part of the password could be taken for a host: hosts are told in errors. The driver
+/// takes all up to the first '@' for the user, libpq all up to the first '/'; here both must come to the same.
+fn is_encoded(dsn: &str) -> Result<(), DatabaseError> {
+    let (_, rest) = dsn.split_once("://").unwrap_or_default();
+    let (authority, after) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let hosts = authority.split_once('@').map_or(authority, |(_, hosts)| hosts);
+    let of_hosts = |c: char| c.is_ascii_alphanumeric() || "._:%[]/-,".contains(c);
+    if dsn.contains('#') || hosts.contains('@') || after.contains('@') {
+        return Err(refuse(
+            "the password is not percent-encoded: write / as %2F, ? as %3F, # as %23 and @ as %40, the last one in \
+             options too",
+        ));
+    }
+    if !hosts.chars().all(of_hosts) {
+        return Err(refuse(
+            "the host holds a character that no host has, or the password is not percent-encoded",
+        ));
+    }
+    Ok(())
 }
 
 fn tls_mode(value: &str) -> Result<TlsMode, DatabaseError> {
@@ -272,17 +289,54 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_password_that_is_not_encoded_is_refused() {
+        for text in [
+            "postgresql://blameio:x@Sup3rTail@127.0.0.1:55433/postgres",
+            "postgresql://blameio:a@b/c@db7/postgres",
+            "postgresql://blameio:s3cre#t@p/w@db7/postgres",
+            "postgresql://blameio:s3cre#t@db7",
+            "postgresql://blameio:a/b@db7/postgres",
+            "postgresql://blameio:a?b@db7/postgres",
+            "postgresql://db7?password=p@ss",
+            "postgresql://db7:5432/postgres?password=p@ss",
+        ] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.contains("the password is not percent-encoded"), "{text}: {error}");
+        }
+        for text in [
+            "postgresql://blameio:a%40b%2Fc%23d%3Fe@db7/postgres",
+            "postgresql://blameio:a:b,c!$&'()*+;=~@db7/postgres",
+            "postgresql://blameio@[::1]:5432,db-7.example.org:5433/postgres",
+        ] {
+            assert!(parse(text).is_ok(), "{text}");
+        }
+    }
+
     proptest! {
         #[test]
         fn nothing_of_a_connection_string_is_told(
-            secret in "[A-Z]{6,12}", wrong in "(|:|/|\\?|@|%|#|&|=)", end in "(@h/db|@h:port|@h?x=1|@h?sslmode=no|)",
+            parts in prop::collection::vec("[A-Z]{6,12}", 2..5),
+            wrong in "(:|/|\\?|@|%|#|&|=|@@|@/|#@|/@|\\?@|\\[|\\\\| |,|;)",
+            end in "(@h/db|@h:port|@h\\?x=1|@h\\?sslmode=no|@h/db\\?sslmode=disable|@\\[::1\\]:5432/db)",
         ) {
-            let told = match parse(&format!("postgresql://user:{secret}{wrong}{secret}{end}")) {
-                Ok(dsn) if dsn.address().0.contains(&secret) => String::new(),
-                Ok(dsn) => format!("{dsn:?}"),
+            let dsn = format!("postgresql://user:{}{end}", parts.join(&wrong));
+            let told = match parse(&dsn) {
+                Ok(dsn) => format!("{dsn:?} {} {:?}", dsn.server(), dsn.config.get_dbname()),
                 Err(error) => format!("{error} {error:?}"),
             };
-            prop_assert!(!told.contains(&secret), "{}", told);
+            for part in &parts {
+                prop_assert!(!told.contains(part), "{}", told);
+            }
+        }
+
+        #[test]
+        fn an_encoded_password_is_read_and_not_told(password in "\\PC{1,20}") {
+            let encoded: Vec<_> = password.bytes().map(|byte| format!("%{byte:02X}")).collect();
+            let encoded = encoded.concat();
+            let dsn = parse(&format!("postgresql://user:{encoded}@db7/postgres")).unwrap();
+            prop_assert_eq!(dsn.config.get_password(), Some(password.as_bytes()));
+            prop_assert_eq!(format!("{:?}", dsn), "Dsn { server: \"db7:5432\", tls: Prefer, .. }");
         }
 
         #[test]

@@ -94,6 +94,14 @@ fn by_directory(directory: &Path, found: &[&Arc<DiscoveredServer>]) -> Option<Ar
     })
 }
 
+/// Whether a server that was not found should have been.
+pub(super) async fn is_on_this_host(link: &Link) -> bool {
+    match link.reach().dsns().first() {
+        Some(dsn) => is_local(dsn).await,
+        None => false,
+    }
+}
+
 async fn is_local(dsn: &Dsn) -> bool {
     match dsn.config.get_hosts().first() {
         Some(Host::Unix(_)) => true,
