@@ -1,8 +1,6 @@
 //! The reference pages `docs/metrics.md` and `docs/configuration.md`, made from the code that they describe and from the
 //! hand-written texts in `docs/templates/`. A test compares them with what is committed.
 
-use std::iter;
-
 use blameio::components::COMPONENTS;
 use blameio_config::{FieldDoc, Signal};
 use blameio_exporters::prometheus::{RenderOptions, TextFormat, render};
@@ -234,7 +232,7 @@ fn lost() -> String {
         .split_once("LOST_REASONS")
         .and_then(|(_, rest)| rest.split_once("];"))
         .map_or("", |(list, _)| list);
-    let reasons = list.split('"').skip(1).step_by(2).chain(iter::once("probe skipped"));
+    let reasons = list.split('"').skip(1).step_by(2).chain(["probe skipped", "row swept while written"]);
     for reason in reasons {
         let meaning = match reason {
             "io map full" => "No row was left for a file; the operation is counted in the row `(overflow)`.",
@@ -249,6 +247,9 @@ fn lost() -> String {
             "file name unreadable" => "The kernel's memory for a file name could not be read.",
             "probe skipped" => {
                 "The kernel did not run a probe, because one was running on the processor already."
+            }
+            "row swept while written" => {
+                "What a row counted in the moment in which it was removed to make room."
             }
             _ => "Not described yet.",
         };

@@ -107,7 +107,7 @@ async fn discovered(args: &ConfigArgs) -> ExitCode {
             server.data_directory.display()
         ));
         let Ok(id) = format!("database/{}", server.suggested_name).parse() else { continue };
-        match DatabaseExtension::discovered(id, server) {
+        match DatabaseExtension::discovered_with(id, server, primary_of(server, &found)) {
             Ok(extension) => {
                 let id = extension.database().id().clone();
                 more.extensions.insert(id, Arc::new(extension) as Arc<dyn Extension>);
@@ -128,6 +128,12 @@ async fn discovered(args: &ConfigArgs) -> ExitCode {
     }
     agent.shutdown().await;
     ExitCode::SUCCESS
+}
+
+/// The primary of a standby, where it runs on this host too: with it, a link that stalls is seen.
+fn primary_of<'a>(standby: &DiscoveredServer, found: &'a [DiscoveredServer]) -> Option<&'a DiscoveredServer> {
+    let identifier = standby.system_identifier.filter(|_| standby.is_standby)?;
+    found.iter().find(|server| !server.is_standby && server.system_identifier == Some(identifier))
 }
 
 /// Reading /proc takes some milliseconds and may get stuck on a file system that is.
