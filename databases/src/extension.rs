@@ -88,17 +88,8 @@ impl DatabaseExtension {
 
     /// Declares a server that discovery has found. It is followed through restarts, and reached as discovery says.
     pub fn discovered(id: ComponentId, server: &DiscoveredServer) -> Result<Self, ComponentError> {
-        Self::discovered_with(id, server, None)
-    }
-
-    /// As [`Self::discovered`], with the server on this host that it replicates from: transport lag is measured then.
-    pub fn discovered_with(
-        id: ComponentId,
-        server: &DiscoveredServer,
-        primary: Option<&DiscoveredServer>,
-    ) -> Result<Self, ComponentError> {
         let place = Place { directory: None, discovered: Some(Arc::new(server.clone())) };
-        Self::with(id, None, primary.map(|primary| primary.dsns.as_slice()).unwrap_or_default(), place)
+        Self::with(id, None, &[], place)
     }
 
     fn with(

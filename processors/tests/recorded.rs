@@ -250,6 +250,29 @@ fn what_does_not_fit_under_the_limit_is_counted_in_other() {
 }
 
 #[test]
+fn at_the_limit_what_rests_makes_room_for_what_moves() {
+    let mut road = Road::new("max_series: 10");
+    for n in 1000..1050 {
+        road.pass(bytes(n, &format!("srv/file{n}"), 100, 1));
+    }
+    let out = road.pass(bytes(1, "base/5/100", 7, 100));
+    let rows = points(&out, &signal::FILE_IO);
+    let of = |table: &str| {
+        rows.iter().find(|row| attribute(&row.attributes, DB_TABLE) == Some(table) && !is_ended(row.flags))
+    };
+    assert_eq!(of("orders").and_then(number), Some(7.0), "{rows:?}");
+    // What rests is not counted a second time, and comes back only when it moves.
+    assert_eq!(of("(other)").and_then(number), Some(4000.0), "{rows:?}");
+    let ended = rows.iter().filter(|row| is_ended(row.flags)).count();
+    assert_eq!(ended, 10, "what made room is ended: {rows:?}");
+    let again = points(&road.pass(bytes(1000, "srv/file1000", 100, 101)), &signal::FILE_IO);
+    assert!(
+        again.iter().all(|row| attribute(&row.attributes, FILE_PATH) != Some("srv/file1000")),
+        "{again:?}"
+    );
+}
+
+#[test]
 fn a_row_that_leaves_the_top_is_ended() {
     let mut road = Road::new("");
     road.attribution = LagAttribution::new(&settings::<LagAttributionSettings>("top_k: 1"));

@@ -1,11 +1,6 @@
 //! `blameio run`: the agent.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    process::ExitCode,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use blameio_config::LogLevel;
 use blameio_databases::{DatabaseExtension, DiscoveredServer, discover};
@@ -107,7 +102,7 @@ async fn discovered(args: &ConfigArgs) -> ExitCode {
             server.data_directory.display()
         ));
         let Ok(id) = format!("database/{}", server.suggested_name).parse() else { continue };
-        match DatabaseExtension::discovered_with(id, server, primary_of(server, &found)) {
+        match DatabaseExtension::discovered(id, server) {
             Ok(extension) => {
                 let id = extension.database().id().clone();
                 more.extensions.insert(id, Arc::new(extension) as Arc<dyn Extension>);
@@ -130,12 +125,6 @@ async fn discovered(args: &ConfigArgs) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// The primary of a standby, where it runs on this host too: with it, a link that stalls is seen.
-fn primary_of<'a>(standby: &DiscoveredServer, found: &'a [DiscoveredServer]) -> Option<&'a DiscoveredServer> {
-    let identifier = standby.system_identifier.filter(|_| standby.is_standby)?;
-    found.iter().find(|server| !server.is_standby && server.system_identifier == Some(identifier))
-}
-
 /// Reading /proc takes some milliseconds and may get stuck on a file system that is.
 async fn look() -> Vec<DiscoveredServer> {
     tokio::task::spawn_blocking(discover).await.unwrap_or_default()
@@ -144,14 +133,13 @@ async fn look() -> Vec<DiscoveredServer> {
 /// Says once of each server that was started later that it is not watched: a restart of the agent would cost what it
 /// knows of the others. Never ends.
 async fn tell_of_others(known: Vec<DiscoveredServer>) {
-    let place = |server: &DiscoveredServer| server.data_directory_id;
-    let mut known: BTreeSet<(u64, u64)> = known.iter().map(place).collect();
+    // A server that was made anew in the same place is followed.
+    let place = |server: &DiscoveredServer| (server.data_directory.clone(), server.port);
+    let mut known: BTreeSet<(PathBuf, u16)> = known.iter().map(place).collect();
     loop {
         sleep(DISCOVERY).await;
-        let others: BTreeMap<_, _> =
-            look().await.into_iter().map(|server| (place(&server), server)).collect();
-        for (place, server) in others {
-            if known.insert(place) {
+        for server in look().await {
+            if known.insert(place(&server)) {
                 say(format!(
                     "another {} server was started on port {}; restart blameio to watch it too",
                     server.system, server.port

@@ -354,8 +354,9 @@ fn refusal(dsn: &Dsn, database: Option<&str>, error: &tokio_postgres::Error) -> 
         }
         "28000" if socket => format!(
             "set dsn, or let the agent in over the socket: {ON_THE_PRIMARY} `CREATE ROLE blameio LOGIN; \
-             GRANT pg_monitor TO blameio;`, in pg_ident.conf `blameio {os} {user}`, in pg_hba.conf above other `local` lines \
-             `local all {user} peer map=blameio`, then `SELECT pg_reload_conf();`",
+             GRANT pg_monitor TO blameio;`, in pg_ident.conf `blameio {os} blameio`, in pg_hba.conf above other `local` \
+             lines `local all blameio peer map=blameio`, then `SELECT pg_reload_conf();`, and declare the server with a \
+             dsn that names the role blameio",
             os = super::dsn::operating_system_user(),
         ),
         "28000" => format!(

@@ -7,7 +7,7 @@ use std::{
 
 use crate::cluster::{Cluster, until, value, watch};
 use blameio_config::Secret;
-use blameio_databases::{DatabaseExtension, DatabaseSettings, database as database_of, discover};
+use blameio_databases::{DatabaseExtension, DatabaseSettings, discover};
 use blameio_pipeline::Extension;
 use tracing::{
     Event, Level, Metadata, Subscriber,
@@ -156,19 +156,11 @@ async fn a_server_here_that_cannot_be_seen_is_not_told_to_be_elsewhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_standby_is_paired_with_its_primary() {
-    let Some(cluster) = Cluster::start("a_standby_is_paired_with_its_primary") else { return };
+async fn a_standby_is_told_from_its_primary() {
+    let Some(cluster) = Cluster::start("a_standby_is_told_from_its_primary") else { return };
     let found = discover();
     let on = |port: u16| found.iter().find(|server| server.port == port).unwrap();
     let (primary, replica) = (on(cluster.primary.port), on(cluster.replica.port));
     assert!(replica.is_standby && !primary.is_standby);
     assert_eq!(replica.system_identifier, primary.system_identifier);
-    let id = "database/paired".parse().unwrap();
-    let extension = DatabaseExtension::discovered_with(id, replica, Some(primary)).unwrap();
-    extension.start().await.unwrap();
-    let sampler = database_of(&extension).unwrap().primary().unwrap();
-    until("the primary is asked", async || sampler.clone().flushed().await.ok()).await;
-    extension.shutdown().await;
-    let alone = DatabaseExtension::discovered("database/alone".parse().unwrap(), replica).unwrap();
-    assert!(database_of(&alone).unwrap().primary().is_none());
 }

@@ -132,6 +132,11 @@ impl SeriesKey {
         Self { resolved: Resolved::other(), ..self }
     }
 
+    /// Whether it counts what did not fit.
+    pub(super) fn is_other(&self) -> bool {
+        self.resolved == Resolved::other()
+    }
+
     /// The attributes of its points.
     pub(super) fn attributes(&self, join_labels: bool) -> Vec<KeyValue> {
         let mut attributes = Vec::with_capacity(8);

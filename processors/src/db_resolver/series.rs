@@ -40,7 +40,7 @@ const REISSUE: u64 = 60_000_000_000;
 /// A series that did not move for so long is ended.
 const IDLE: u64 = 3_600_000_000_000;
 
-/// At the limit, series that did not move for so long make room for one that does; what they counted goes to `(other)`.
+/// At the limit, series that did not move for so long are ended, and make room for one that does.
 const MAKES_ROOM: u64 = 60_000_000_000;
 
 #[derive(Debug)]
@@ -87,10 +87,14 @@ impl Series {
         let series = SeriesKey::of(&key.1, resolved, is_thread_time);
         self.raw.insert(key, value);
         let now = point.time_unix_nano;
+        let known = is_thread_time || self.sums.contains_key(&(metric, series.clone()));
+        // A series that has been ended stays so until it moves: rows that rest are handed on now and then too.
+        if !known && delta <= 0.0 {
+            return;
+        }
         let output = if is_thread_time {
             self.thread_time.entry(series).or_insert_with(|| Output::new(0.0, now))
         } else {
-            let known = self.sums.contains_key(&(metric, series.clone()));
             let fits = known || self.has_room(now, limit);
             let key = (metric, if fits { series } else { series.into_other() });
             self.sums.entry(key).or_insert_with(|| Output::new(0.0, now))
@@ -116,7 +120,11 @@ impl Series {
         let growth = value.since(self.raw_histograms.get(&key));
         let series = SeriesKey::of(&key, resolved, false);
         self.raw_histograms.insert(key, value);
-        let fits = self.histograms.contains_key(&series) || self.has_room(point.time_unix_nano, limit);
+        let known = self.histograms.contains_key(&series);
+        if !known && growth.is_empty() {
+            return;
+        }
+        let fits = known || self.has_room(point.time_unix_nano, limit);
         let series = if fits { series } else { series.into_other() };
         let output = self
             .histograms
@@ -136,35 +144,13 @@ impl Series {
         }
         self.made_room_at = now;
         let rests = |moved: u64| now > moved + MAKES_ROOM;
-        let resting: Vec<_> =
-            self.sums.iter().filter(|(_, output)| rests(output.moved)).map(|(key, _)| key.clone()).collect();
-        for key in resting {
-            let Some(output) = self.sums.remove(&key) else { continue };
-            let other = (key.0, key.1.clone().into_other());
-            if other == key {
-                self.sums.insert(key, output);
-                continue;
-            }
-            let sum = self.sums.entry(other).or_insert_with(|| Output::new(0.0, now));
-            sum.value += output.value;
-            sum.touch(now, false);
-            self.left.push(key);
-        }
-        let resting: Vec<_> = self
-            .histograms
-            .iter()
-            .filter(|(_, output)| rests(output.moved))
-            .map(|(key, _)| key.clone())
-            .collect();
-        for key in resting {
-            let Some(output) = self.histograms.remove(&key) else { continue };
-            let other = key.clone().into_other();
-            let gone = (other != key).then_some(key);
-            let sum = self.histograms.entry(other).or_insert_with(|| Output::new(Histogram::default(), now));
-            sum.value.add(output.value);
-            sum.touch(now, false);
-            self.left.extend(gone.map(|key| (HISTOGRAM, key)));
-        }
+        self.left.extend(
+            self.sums
+                .extract_if(.., |(_, key), output| rests(output.moved) && !key.is_other())
+                .map(|(key, _)| key),
+        );
+        let histograms = self.histograms.extract_if(.., |key, output| rests(output.moved) && !key.is_other());
+        self.left.extend(histograms.map(|(key, _)| (HISTOGRAM, key)));
         self.sums.len() + self.histograms.len() < limit
     }
 

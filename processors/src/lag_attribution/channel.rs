@@ -59,6 +59,7 @@ pub struct Channel {
     windows: Windows,
     waiting: VecDeque<LagReading>,
     last: Option<LagReading>,
+    accounted_until: Option<u64>,
     apply_time: Spent,
     ticks: u64,
     shown: BTreeMap<Owner, f64>,
@@ -77,6 +78,7 @@ impl Channel {
             windows: Windows::default(),
             waiting: VecDeque::new(),
             last: None,
+            accounted_until: None,
             apply_time: Spent::new(),
             ticks: 0,
             shown: BTreeMap::new(),
@@ -162,17 +164,15 @@ impl Channel {
     /// Everything between the last measurement and this one.
     fn window(&mut self, reading: &LagReading, patience: &Patience) -> Window {
         let mut window = Window::default();
+        // The thread's time and the lag are measured a moment apart: the next tick begins where this one ended.
+        let end = self.windows.end_of_tick(reading.at, patience.tolerance);
+        let begin = self.accounted_until.replace(end);
         if let Some(last) = &self.last {
-            window.elapsed = seconds_between(last.at, reading.at);
-            let taken = self.windows.take(last.at, reading.at);
+            let begin = begin.unwrap_or(last.at);
+            window.elapsed = seconds_between(begin, end);
+            let taken = self.windows.take(begin, end);
             window.observed = taken.observed;
             window.spent = taken.spent;
-            // The two were measured a moment apart; that moment is in the next window.
-            if window.observed > 0.0
-                && window.elapsed - window.observed <= seconds_between(0, patience.tolerance)
-            {
-                window.elapsed = window.observed;
-            }
             for (key, seconds) in &reading.waits {
                 let before = last.waits.get(key).copied().unwrap_or(0.0);
                 let delta = if *seconds >= before { seconds - before } else { *seconds };
@@ -222,4 +222,37 @@ fn changed<K: Ord + Clone>(
         .collect();
     issued.extend(rows.iter().map(|(key, value)| (key.clone(), *value)));
     rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn reading(at: u64) -> LagReading {
+        LagReading { at, lag: 5.0, source: "primary".into(), ..LagReading::default() }
+    }
+
+    fn cpu(seconds: f64) -> [ThreadPoint; 1] {
+        let (subject, path) = (Subject::default(), String::new());
+        [ThreadPoint { thread: 1, state: "cpu".into(), subject, path, seconds: Some(seconds) }]
+    }
+
+    #[test]
+    fn no_second_is_lost_between_two_ticks_whose_measurements_are_a_moment_apart() {
+        let patience = Patience { tolerance: SECOND / 10, longest: 2 * SECOND, noise: 0.1, top_k: 5 };
+        let mut channel = Channel::new(0);
+        for second in 1..=11_u64 {
+            channel.threads(second * SECOND, &cpu(second as f64));
+            channel.lag(reading(second * SECOND + SECOND / 20));
+            let outcomes = channel.due(second * SECOND + SECOND / 20, &patience);
+            assert_eq!(outcomes.len(), 1);
+        }
+        let cpu = Owner::of(super::super::owner::Cause::Cpu);
+        let accrued = channel.account.accrued();
+        assert!((accrued[&cpu] - 10.0).abs() < 1e-9, "{accrued:?}");
+        // The lag of the first tick was there before; nothing else is unknown.
+        assert!((accrued[&Owner::unknown()] - 5.0).abs() < 1e-9, "{accrued:?}");
+    }
 }

@@ -73,6 +73,11 @@ impl Windows {
         self.read_at.is_some_and(|read_at| read_at >= at)
     }
 
+    /// Where a tick of a measurement at `at` ends: at the reading, if that is only a moment older, else at the measurement.
+    pub fn end_of_tick(&self, at: u64, tolerance: u64) -> u64 {
+        self.read_at.filter(|read_at| *read_at < at && at - read_at <= tolerance).unwrap_or(at)
+    }
+
     /// Takes what lies between two moments. What lies before is dropped: it has been accounted for without.
     pub fn take(&mut self, from: u64, until: u64) -> Taken {
         let mut taken = Taken::default();
