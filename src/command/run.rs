@@ -95,12 +95,9 @@ async fn discovered(args: &ConfigArgs) -> ExitCode {
     };
     let mut more = More::default();
     for server in &found {
-        say(format!(
-            "watching {} on port {}, {}",
-            server.system,
-            server.port,
-            server.data_directory.display()
-        ));
+        let role = if server.is_standby { "standby" } else { "primary" };
+        let (port, directory) = (server.port, server.data_directory.display());
+        say(format!("watching the {} {role} on port {port}, {directory}", server.system));
         let Ok(id) = format!("database/{}", server.suggested_name).parse() else { continue };
         match DatabaseExtension::discovered(id, server) {
             Ok(extension) => {
