@@ -83,32 +83,32 @@ impl DatabaseExtension {
     /// Declares a server. Opens nothing.
     pub fn new(id: ComponentId, settings: DatabaseSettings) -> Result<Self, ComponentError> {
         let place = Place { directory: settings.data_directory, discovered: None };
-        Self::with(id, settings.dsn.as_ref(), settings.primary_dsn.as_slice(), place)
+        Self::with(id, settings.dsn.as_ref(), settings.primary_dsn.as_ref(), place)
     }
 
     /// Declares a server that discovery has found. It is followed through restarts, and reached as discovery says.
     pub fn discovered(id: ComponentId, server: &DiscoveredServer) -> Result<Self, ComponentError> {
         let place = Place { directory: None, discovered: Some(Arc::new(server.clone())) };
-        Self::with(id, None, &[], place)
+        Self::with(id, None, None, place)
     }
 
     fn with(
         id: ComponentId,
         dsn: Option<&Secret>,
-        primary: &[Secret],
+        primary: Option<&Secret>,
         place: Place,
     ) -> Result<Self, ComponentError> {
         let refuse = |error: DatabaseError| ComponentError::new(&id, error.to_string(), Dsn::EXAMPLE);
         let dsns = dsn.map(Dsn::parse).transpose().map_err(refuse)?.into_iter().collect();
-        let primary = primary.iter().map(Dsn::parse).collect::<Result<Vec<_>, _>>().map_err(refuse)?;
+        let primary = primary.map(Dsn::parse).transpose().map_err(refuse)?;
         let directory = PgDirectory::default();
         let catalog = CatalogReader::new(Box::new(directory.clone()));
         let engine: Arc<dyn Engine> = Arc::new(PostgreSql::new(&id, dsns, place, directory, catalog.clone()));
         let cluster: Arc<ClusterId> = Arc::default();
-        let primary = (!primary.is_empty()).then(|| -> Arc<dyn Engine> {
+        let primary = primary.map(|dsn| -> Arc<dyn Engine> {
             let directory = PgDirectory::default();
             let catalog = CatalogReader::new(Box::new(directory.clone()));
-            let server = PostgreSql::new(&id, primary, Place::default(), directory, catalog);
+            let server = PostgreSql::new(&id, vec![dsn], Place::default(), directory, catalog);
             Arc::new(server.of_cluster(Arc::clone(&cluster)))
         });
         Ok(Self { database: Database::new(id, engine, catalog, primary, cluster) })

@@ -173,18 +173,31 @@ impl MetricsBuilder {
         );
     }
 
-    /// Says that a series has ended.
+    /// Says that a series has ended, of whatever kind its metric is.
     pub fn ended(&mut self, metric: &signal::Metric, attributes: Vec<KeyValue>, time: PointTime) {
-        self.push(
-            metric,
-            NumberDataPoint {
-                attributes,
-                start_time_unix_nano: time.start,
-                time_unix_nano: time.at,
-                flags: DataPointFlags::NoRecordedValueMask as u32,
-                ..NumberDataPoint::default()
-            },
-        );
+        let flags = DataPointFlags::NoRecordedValueMask as u32;
+        match metric.kind {
+            Kind::Gauge | Kind::Sum => self.push(
+                metric,
+                NumberDataPoint {
+                    attributes,
+                    start_time_unix_nano: time.start,
+                    time_unix_nano: time.at,
+                    flags,
+                    ..NumberDataPoint::default()
+                },
+            ),
+            Kind::ExponentialHistogram => self.histogram(
+                metric,
+                ExponentialHistogramDataPoint {
+                    attributes,
+                    start_time_unix_nano: time.start,
+                    time_unix_nano: time.at,
+                    flags,
+                    ..ExponentialHistogramDataPoint::default()
+                },
+            ),
+        }
     }
 
     fn push(&mut self, metric: &signal::Metric, point: NumberDataPoint) {
@@ -258,5 +271,17 @@ mod tests {
         assert!(!is_ended(points[0].flags));
         assert!(is_ended(points[1].flags));
         assert_eq!(number(&points[1]), None);
+    }
+
+    #[test]
+    fn a_histogram_ends_as_any_other_series() {
+        let mut builder = MetricsBuilder::new(Resource::default(), "test");
+        builder.ended(&signal::FILE_OPERATION_DURATION, Vec::new(), PointTime { start: 1, at: 2 });
+        let resource = builder.finish();
+        let Some(Data::ExponentialHistogram(histogram)) = &resource.scope_metrics[0].metrics[0].data else {
+            panic!("a histogram");
+        };
+        assert!(is_ended(histogram.data_points[0].flags));
+        assert_eq!(histogram.data_points[0].time_unix_nano, 2);
     }
 }

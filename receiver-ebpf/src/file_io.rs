@@ -1,12 +1,13 @@
 //! `file_io`: what the probes counted, as OTLP metrics, once an interval. It knows servers only as `WatchedServer`s
 //! and files only by their identity and name; what they belong to is db_resolver's business.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use blameio_config::{ComponentId, Decode, Signal, settings};
 use blameio_pipeline::{
     Batch, ComponentError, Context, Control, Factory, Output, Receiver, Stability, WatchedServer,
+    schedule::until_next,
 };
 use tokio::time::{sleep, timeout};
 
@@ -182,12 +183,4 @@ impl FileIo {
             }
         }
     }
-}
-
-/// Intervals end at whole multiples of the wall clock's, so that receivers measure at the same moments.
-fn until_next(interval: Duration) -> Duration {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-    let interval = interval.as_nanos().max(1);
-    let left = interval - since % interval;
-    Duration::from_nanos(u64::try_from(left).unwrap_or(u64::MAX))
 }

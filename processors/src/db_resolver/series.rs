@@ -11,7 +11,7 @@ use blameio_pipeline::{
 };
 use opentelemetry_proto::tonic::{
     common::v1::KeyValue,
-    metrics::v1::{DataPointFlags, ExponentialHistogramDataPoint, NumberDataPoint},
+    metrics::v1::{ExponentialHistogramDataPoint, NumberDataPoint},
 };
 
 use super::{
@@ -175,7 +175,7 @@ impl Series {
                 _ => self.sums.contains_key(&(metric, key.clone())),
             };
             if !back {
-                end(metric, attributes(&key), PointTime { start: 0, at }, builder);
+                builder.ended(&RESOLVED[metric], attributes(&key), PointTime { start: 0, at });
             }
         }
         let sums = self.sums.iter_mut().map(|((metric, key), output)| (*metric, key, output));
@@ -184,7 +184,7 @@ impl Series {
             let definition = &RESOLVED[metric];
             let time = PointTime { start: output.start, at };
             if output.is_idle(at) {
-                end(metric, attributes(key), time, builder);
+                builder.ended(&RESOLVED[metric], attributes(key), time);
             } else if output.due(at) {
                 if definition.unit == "s" {
                     builder.point(definition, output.value, attributes(key), time);
@@ -195,7 +195,7 @@ impl Series {
         }
         for (key, output) in &mut self.histograms {
             if output.is_idle(at) {
-                end(HISTOGRAM, attributes(key), PointTime { start: output.start, at }, builder);
+                builder.ended(&RESOLVED[HISTOGRAM], attributes(key), PointTime { start: output.start, at });
             } else if output.due(at) {
                 let mut point = output.value.point();
                 point.attributes = attributes(key);
@@ -207,24 +207,6 @@ impl Series {
         self.sums.retain(|_, output| !output.is_idle(at));
         self.thread_time.retain(|_, output| !output.is_idle(at));
         self.histograms.retain(|_, output| !output.is_idle(at));
-    }
-}
-
-/// Says that a series has ended.
-fn end(metric: usize, attributes: Vec<KeyValue>, time: PointTime, builder: &mut MetricsBuilder) {
-    if metric == HISTOGRAM {
-        builder.histogram(
-            &signal::FILE_OPERATION_DURATION,
-            ExponentialHistogramDataPoint {
-                attributes,
-                start_time_unix_nano: time.start,
-                time_unix_nano: time.at,
-                flags: DataPointFlags::NoRecordedValueMask as u32,
-                ..ExponentialHistogramDataPoint::default()
-            },
-        );
-    } else {
-        builder.ended(&RESOLVED[metric], attributes, time);
     }
 }
 

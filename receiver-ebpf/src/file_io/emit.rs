@@ -273,16 +273,7 @@ impl Emitter {
             let Some(builder) = builder(builders, server) else { continue };
             let mut attributes = vec![key_value(IO_OPERATION, operation.as_str())];
             attributes.extend(identity_attributes(&file));
-            builder.histogram(
-                &signal::FILE_OPERATION_DURATION,
-                ExponentialHistogramDataPoint {
-                    attributes,
-                    start_time_unix_nano: time.start,
-                    time_unix_nano: time.at,
-                    flags: 1,
-                    ..ExponentialHistogramDataPoint::default()
-                },
-            );
+            builder.ended(&signal::FILE_OPERATION_DURATION, attributes, time);
         }
         let live: HashSet<u32> = self.threads.keys().map(|key| key.0).collect();
         self.thread_servers.retain(|tid, _| live.contains(tid));
