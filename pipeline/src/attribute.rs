@@ -45,10 +45,14 @@ pub const PROCESS_PID: &str = "process.pid";
 pub const THREAD_ID: &str = "thread.id";
 /// What a thread does for its server: apply, receive, client, …
 pub const THREAD_ROLE: &str = "blameio.thread.role";
-/// Where a thread's wall time goes: cpu, runqueue, read, write, fsync, prefetch, wait.
+/// Where a thread's wall time goes: cpu, runqueue, throttled, read, write, fsync, prefetch, wait.
 pub const THREAD_STATE: &str = "blameio.thread.state";
-/// read, write, extend, fsync, prefetch, truncate.
+/// read, write, extend, fsync, prefetch, truncate, fault.
 pub const IO_OPERATION: &str = "blameio.io.operation";
+/// `disk.io.direction`: read, write; of bytes at the device.
+pub const DISK_IO_DIRECTION: &str = "disk.io.direction";
+/// `system.device`: the disk below partitions, LVM and loop devices.
+pub const SYSTEM_DEVICE: &str = "system.device";
 /// What a waiting apply thread waits for: lock, conflict, starved, paused, delayed, order.
 pub const WAIT_KIND: &str = "blameio.wait.kind";
 /// Process that holds what replay waits for.
@@ -71,5 +75,13 @@ pub const REPLICATION_SLOT: &str = "blameio.replication.slot";
 pub const REPLICATION_TIMELINE: &str = "blameio.replication.timeline";
 /// Why seconds are owed: replay, cpu, lock, …
 pub const BLAME_CAUSE: &str = "blameio.blame.cause";
+/// Who competes, when it is not this server: another instance, a cgroup, a command.
+pub const BLAME_CULPRIT: &str = "blameio.blame.culprit";
+/// Which log is counted: received, applied.
+pub const WORK_STAGE: &str = "blameio.work.stage";
+/// What is counted: block (a reference of a log record to a block), drop (a relation that a commit removes).
+pub const WORK_KIND: &str = "blameio.work.kind";
+/// The probe program.
+pub const PROBE_NAME: &str = "blameio.probe.name";
 /// Why something was lost: `io map full`, …
 pub const LOST_REASON: &str = "blameio.lost.reason";

@@ -51,10 +51,18 @@ metrics! {
     FILE_OPERATION_TIME = "blameio.file.operation.time", "s", Sum, [DB_NAMESPACE, DB_TABLE, DB_INDEX, FILE_KIND, FILE_PATH, THREAD_ROLE, IO_OPERATION];
     /// Distribution of the time that single operations on a file were in flight.
     FILE_OPERATION_DURATION = "blameio.file.operation.duration", "s", ExponentialHistogram, [DB_NAMESPACE, DB_TABLE, DB_INDEX, FILE_KIND, FILE_PATH, IO_OPERATION];
+    /// Bytes of a file that reached the device: page-cache fills, write-back and direct I/O.
+    FILE_DISK_IO = "blameio.file.disk.io", "By", Sum, [DB_NAMESPACE, DB_TABLE, DB_INDEX, FILE_KIND, FILE_PATH, THREAD_ROLE, DISK_IO_DIRECTION];
+    /// Time that I/O was in flight on a device: of files of watched servers by object, of everyone else by culprit.
+    DEVICE_TIME = "blameio.device.time", "s", Sum, [SYSTEM_DEVICE, BLAME_CULPRIT, THREAD_ID, THREAD_ROLE, DB_NAMESPACE, DB_TABLE, DB_INDEX, FILE_KIND, FILE_PATH];
+    /// Operations that reached a device.
+    DEVICE_OPERATIONS = "blameio.device.operations", "{operation}", Sum, [SYSTEM_DEVICE, BLAME_CULPRIT, THREAD_ID, THREAD_ROLE, DB_NAMESPACE, DB_TABLE, DB_INDEX, FILE_KIND, FILE_PATH];
     /// Wall time of a thread that replication waits for, by exclusive state; sums to the window.
-    THREAD_TIME = "blameio.thread.time", "s", Sum, [THREAD_ID, THREAD_ROLE, THREAD_STATE, DB_NAMESPACE, DB_TABLE, DB_INDEX, FILE_KIND, FILE_PATH];
+    THREAD_TIME = "blameio.thread.time", "s", Sum, [THREAD_ID, THREAD_ROLE, THREAD_STATE, SYSTEM_DEVICE, DB_NAMESPACE, DB_TABLE, DB_INDEX, FILE_KIND, FILE_PATH];
     /// What was not counted, and why.
     FILE_LOST = "blameio.file.lost", "{event}", Sum, [LOST_REASON];
+    /// Processor time that the probes took, as they measure it themselves.
+    PROBE_TIME = "blameio.probe.time", "s", Sum, [PROBE_NAME];
     /// Age of the oldest change that the primary has made durable and this replica has not applied.
     REPLICATION_LAG = "blameio.replication.lag", "s", Gauge, [REPLICATION_CHANNEL];
     /// The lag's stages; they add up to the lag. Without a source for transport there is no transport series.
@@ -69,14 +77,18 @@ metrics! {
     REPLICATION_APPLIED = "blameio.replication.applied", "By", Sum, [REPLICATION_CHANNEL];
     /// Time that applying waited, by what it waited for.
     REPLICATION_WAIT_TIME = "blameio.replication.wait.time", "s", Sum, [REPLICATION_CHANNEL, WAIT_KIND, DB_NAMESPACE, DB_TABLE, DB_INDEX, FILE_KIND, WAIT_HOLDER];
+    /// Work that log asks of replay: references of its records to blocks, and relations that its commits remove.
+    REPLICATION_WORK = "blameio.replication.work", "{item}", Sum, [REPLICATION_CHANNEL, WORK_STAGE, WORK_KIND, DB_NAMESPACE, DB_TABLE, DB_INDEX, FILE_KIND, FILE_PATH];
     /// 1 for the state that replication is in, 0 for the others.
     REPLICATION_STATUS = "blameio.replication.status", "{state}", Gauge, [REPLICATION_CHANNEL, REPLICATION_STATE];
     /// 1; its attributes tell the upstream, slot, timeline, source of the lag and its freshness.
     REPLICATION_INFO = "blameio.replication.info", "{info}", Gauge, [REPLICATION_CHANNEL, REPLICATION_UPSTREAM, REPLICATION_SLOT, REPLICATION_TIMELINE, LAG_SOURCE, LAG_FRESHNESS];
     /// Seconds of the present lag that an object and cause owe; the points of a channel sum to its lag.
-    LAG_BLAME = "blameio.lag.blame", "s", Gauge, [REPLICATION_CHANNEL, BLAME_CAUSE, DB_NAMESPACE, DB_TABLE, DB_INDEX, FILE_KIND];
+    LAG_BLAME = "blameio.lag.blame", "s", Gauge, [REPLICATION_CHANNEL, BLAME_CAUSE, BLAME_CULPRIT, THREAD_ROLE, DB_NAMESPACE, DB_TABLE, DB_INDEX, FILE_KIND];
     /// Seconds ever charged to an object and cause.
-    LAG_ACCRUED = "blameio.lag.accrued", "s", Sum, [REPLICATION_CHANNEL, BLAME_CAUSE, DB_NAMESPACE, DB_TABLE, DB_INDEX, FILE_KIND];
+    LAG_ACCRUED = "blameio.lag.accrued", "s", Sum, [REPLICATION_CHANNEL, BLAME_CAUSE, BLAME_CULPRIT, THREAD_ROLE, DB_NAMESPACE, DB_TABLE, DB_INDEX, FILE_KIND];
+    /// How much less lag there were, had an object and cause cost its normal time: an upper bound.
+    LAG_SAVED = "blameio.lag.saved", "s", Gauge, [REPLICATION_CHANNEL, BLAME_CAUSE, BLAME_CULPRIT, THREAD_ROLE, DB_NAMESPACE, DB_TABLE, DB_INDEX, FILE_KIND];
     /// Where the applying thread's time goes, by object and state.
     APPLY_TIME = "blameio.apply.time", "s", Sum, [REPLICATION_CHANNEL, THREAD_STATE, DB_NAMESPACE, DB_TABLE, DB_INDEX, FILE_KIND];
 }
