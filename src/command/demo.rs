@@ -195,7 +195,7 @@ async fn start_agent(lab: &Lab, recorder: &Arc<Recorder>) -> Result<Agent, Strin
     let configuration = format!(
         "extensions: {{database/replica: {{dsn: '{}', primary_dsn: '{}'}}}}\n\
          receivers: {{file_io: {{state_directory: ''}}, replication: }}\n\
-         processors: {{db_resolver: , lag_attribution: }}\n\
+         processors: {{db_resolver: , lag_attribution: {{state_directory: ''}}}}\n\
          exporters: {{blame_table: }}\n\
          service:\n\
          \x20 extensions: [database/replica]\n\
