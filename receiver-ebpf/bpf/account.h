@@ -6,36 +6,11 @@
 #ifndef BLAMEIO_ACCOUNT_H
 #define BLAMEIO_ACCOUNT_H
 
-#include "file.h"
+#include "device.h"
 #include "histogram.h"
+#include "slot.h"
 
-static const struct slot no_slot;
 static const struct io_row no_io;
-
-/* The slot of a thread of a watched process, made at its first operation. */
-static __always_inline struct slot *make_slot(__u32 tid)
-{
-	struct slot *slot;
-
-	bpf_map_update_elem(&threads, &tid, &no_slot, BPF_NOEXIST);
-	slot = bpf_map_lookup_elem(&threads, &tid);
-	if (!slot)
-		count_lost(LOST_THREADS_FULL);
-	return slot;
-}
-
-/* Keeps in the slot what user space says of a thread. The epoch must have been read before the process. */
-static __always_inline void join(struct slot *slot, __u32 tid, const struct process *process, __u32 epoch)
-{
-	struct thread *thread = bpf_map_lookup_elem(&critical, &tid);
-
-	slot->server = process->server;
-	slot->role = process->role;
-	slot->critical = thread && thread->state != STATE_EXITED;
-	slot->epoch = epoch;
-	/* A name may have been removed to make room. */
-	slot->super = 0;
-}
 
 /* A write that goes past the end the file had when it began is an extend, whatever another writer did meanwhile. */
 static __always_inline __u8 final_operation(const struct slot *slot, __s64 result)
@@ -81,29 +56,40 @@ static __always_inline struct io_row *row_of(const struct io_key *key)
 	return row;
 }
 
-static __always_inline void account_begin(struct slot *slot, struct file *file, const struct inode_view *view,
-					  __u8 operation)
+/* Of which file the operation is that begins. `opened` is the address of what leads to the inode. */
+static __always_inline void turn_to(struct slot *slot, const struct view *view, __u64 opened)
 {
 	struct naming *state = the_naming();
 
 	/* Mostly the file of the operation before, and nothing has happened since that could give it another name. */
-	if (state && (slot->super != (__u64)view->super || slot->file.inode != view->inode ||
-		      slot->file.generation != view->generation || slot->opened != (__u64)file ||
-		      slot->moves != (__u32)state->moves)) {
-		slot->moves = state->moves;
-		identify(view, &slot->file);
-		slot->super = (__u64)view->super;
-		slot->opened = (__u64)file;
-		remember_name(file, &slot->file, state, slot->epoch);
-	}
+	if (!state || (slot->super == (__u64)view->super && slot->file.inode == view->inode &&
+		       slot->file.generation == view->generation && slot->opened == opened &&
+		       slot->moves == (__u32)state->moves))
+		return;
+	slot->moves = state->moves;
+	identify(view, &slot->file);
+	if (slot->super != (__u64)view->super)
+		slot->medium = medium_of(view->super);
+	slot->super = (__u64)view->super;
+	slot->opened = opened;
+	if (view->dentry)
+		remember_name(view->dentry, &slot->file, state, slot->epoch);
+}
+
+/* `reached` is what is known already. */
+static __always_inline void account_begin(struct slot *slot, __u8 operation, __u8 reached)
+{
+	slot->filled = 0;
+	slot->dirtied = 0;
+	slot->reached = slot->medium == MEDIUM_MEMORY ? 0 : reached;
 	slot->start_ns = bpf_ktime_get_ns();
-	/* Last: from here on the scheduler's probe sees the operation. */
+	/* Last: from here on the other probes see the operation. */
 	slot->operation = operation;
 }
 
 static __always_inline void by_path_begin(struct slot *slot)
 {
-	slot->file = no_slot.file;
+	slot->file = (struct file_id){};
 	slot->super = 0;
 	slot->operation = OPERATION_BY_PATH;
 }
@@ -138,6 +124,8 @@ static __always_inline void account_end(struct slot *slot, __u32 tid, __s64 resu
 			row->bytes += slot->amount ? slot->amount : (__u64)result;
 	}
 	count_duration(&duration, elapsed);
+	if (slot->reached)
+		count_device(&key, slot, elapsed, result);
 }
 
 #endif

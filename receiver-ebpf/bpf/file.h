@@ -23,35 +23,43 @@ static __always_inline struct file *file_of(__u32 fd)
 	return file;
 }
 
-/* What is read of an inode. */
-struct inode_view {
+/* What is read of an open file and its inode. */
+struct view {
 	struct super_block *super;
+	struct dentry *dentry;
 	__u64 inode;
 	__u64 size;
 	__u32 generation;
+	__u32 flags;
 };
 
-/* Every read through a helper costs as much as a lookup: the fields at the head of an inode come with one. */
-#define HEAD 96
-#define HEAD_OFFSET(field) bpf_core_field_offset(struct inode, field)
-#define HEAD_FIELD(head, field) (*(typeof(((struct inode *)0)->field) *)((char *)(head) + HEAD_OFFSET(field)))
+/* Every read through a helper costs as much as a lookup: the fields at the head of a struct come with one. */
+#define FILE_HEAD 96
+#define INODE_HEAD 128
+#define HEAD_OFFSET(type, field) bpf_core_field_offset(struct type, field)
+#define IN_HEAD(type, field, size) (HEAD_OFFSET(type, field) <= (size) - 8)
+#define HEAD_FIELD(head, type, field)                                                                                  \
+	(*(typeof(((struct type *)0)->field) *)((char *)(head) + HEAD_OFFSET(type, field)))
 
-/* 0 if it is not a regular file. */
-static __always_inline int view_file(struct file *file, struct inode_view *view)
+/* 0 if it is not a regular file. The verifier removes the ways that the running kernel's structs do not need. */
+static __always_inline int view_inode(struct inode *inode, struct view *view)
 {
-	struct inode *inode = BPF_CORE_READ(file, f_inode);
-	__u64 head[HEAD / 8];
+	__u64 head[INODE_HEAD / 8];
 
-	if (HEAD_OFFSET(i_mode) <= HEAD - 8 && HEAD_OFFSET(i_sb) <= HEAD - 8 && HEAD_OFFSET(i_ino) <= HEAD - 8 &&
-	    HEAD_OFFSET(i_size) <= HEAD - 8) {
+	if (IN_HEAD(inode, i_mode, INODE_HEAD) && IN_HEAD(inode, i_sb, INODE_HEAD) &&
+	    IN_HEAD(inode, i_ino, INODE_HEAD) && IN_HEAD(inode, i_size, INODE_HEAD)) {
 		if (bpf_probe_read_kernel(head, sizeof(head), inode))
 			return 0;
-		if ((HEAD_FIELD(head, i_mode) & S_IFMT) != S_IFREG)
+		if ((HEAD_FIELD(head, inode, i_mode) & S_IFMT) != S_IFREG)
 			return 0;
-		view->super = HEAD_FIELD(head, i_sb);
-		view->inode = HEAD_FIELD(head, i_ino);
-		view->size = HEAD_FIELD(head, i_size);
-	} else { /* a kernel that shuffles its structs; the verifier removes one of the two ways */
+		view->super = HEAD_FIELD(head, inode, i_sb);
+		view->inode = HEAD_FIELD(head, inode, i_ino);
+		view->size = HEAD_FIELD(head, inode, i_size);
+		if (IN_HEAD(inode, i_generation, INODE_HEAD)) {
+			view->generation = HEAD_FIELD(head, inode, i_generation);
+			return 1;
+		}
+	} else {
 		if ((BPF_CORE_READ(inode, i_mode) & S_IFMT) != S_IFREG)
 			return 0;
 		view->super = BPF_CORE_READ(inode, i_sb);
@@ -62,7 +70,51 @@ static __always_inline int view_file(struct file *file, struct inode_view *view)
 	return 1;
 }
 
-static __always_inline void identify(const struct inode_view *view, struct file_id *id)
+/* 0 if it is not a regular file. */
+static __always_inline int view_file(struct file *file, struct view *view)
+{
+	__u64 head[FILE_HEAD / 8];
+	struct inode *inode;
+
+	if (IN_HEAD(file, f_inode, FILE_HEAD) && IN_HEAD(file, f_flags, FILE_HEAD) &&
+	    IN_HEAD(file, f_path.dentry, FILE_HEAD)) {
+		if (bpf_probe_read_kernel(head, sizeof(head), file))
+			return 0;
+		inode = HEAD_FIELD(head, file, f_inode);
+		view->flags = HEAD_FIELD(head, file, f_flags);
+		view->dentry = HEAD_FIELD(head, file, f_path.dentry);
+	} else {
+		inode = BPF_CORE_READ(file, f_inode);
+		view->flags = BPF_CORE_READ(file, f_flags);
+		view->dentry = BPF_CORE_READ(file, f_path.dentry);
+	}
+	return view_inode(inode, view);
+}
+
+/* A name of an inode that is at hand without an open file; NULL if it has none. */
+static __always_inline struct dentry *dentry_of(struct inode *inode)
+{
+	struct hlist_node *alias = BPF_CORE_READ(inode, i_dentry.first);
+
+	if (!alias || !bpf_core_field_exists(((struct dentry *)0)->d_u.d_alias))
+		return NULL;
+	return (struct dentry *)((char *)alias - HEAD_OFFSET(dentry, d_u.d_alias));
+}
+
+static __always_inline __u8 medium_of(struct super_block *super)
+{
+	switch (BPF_CORE_READ(super, s_magic)) {
+	case OVERLAYFS_SUPER_MAGIC:
+		return MEDIUM_LAYERED;
+	case TMPFS_MAGIC:
+	case RAMFS_MAGIC:
+		return MEDIUM_MEMORY;
+	default:
+		return MEDIUM_DISK;
+	}
+}
+
+static __always_inline void identify(const struct view *view, struct file_id *id)
 {
 	struct super_block *super = view->super;
 
@@ -95,10 +147,9 @@ static __always_inline int read_names(struct dentry *dentry, struct file_name *n
  * Keeps the name of a file, or replaces it: a file is renamed, and an inode's next owner has the same identity on a
  * file system without generations.
  */
-static __always_inline void remember_name(struct file *file, const struct file_id *id, struct naming *state,
-					  __u32 epoch)
+static __always_inline void remember_name(struct dentry *dentry, const struct file_id *id,
+					  struct naming *state, __u32 epoch)
 {
-	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
 	/* Before the name: if a rename comes between, the next look finds a difference and reads again. */
 	__u64 leaf = BPF_CORE_READ(dentry, d_name.hash_len);
 	struct file_name *known = bpf_map_lookup_elem(&files, id), *name;

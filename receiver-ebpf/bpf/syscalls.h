@@ -28,8 +28,12 @@ enum call {
 #define SYSCALL_NUMBER(regs) ((regs)->orig_ax)
 #define ARGUMENT_1(regs) ((regs)->di)
 #define ARGUMENT_2(regs) ((regs)->si)
+#define ARGUMENT_3(regs) ((regs)->dx)
 #define ARGUMENT_4(regs) ((regs)->r10)
 #define ARGUMENT_6(regs) ((regs)->r9)
+/* No system call: an exception that came from a program's own instruction. */
+#define NOT_IN_SYSCALL(regs) ((long)(regs)->orig_ax == -1)
+#define PAGE_SHIFT 12
 
 /* arch/x86/entry/syscalls/syscall_64.tbl. The size is a power of two, so that the verifier sees the bound. */
 #define SYSCALLS 512
@@ -66,10 +70,17 @@ const volatile __u8 syscalls[SYSCALLS] = {
 #define S_IFMT 0170000
 #define S_IFREG 0100000
 #define O_APPEND 02000
+#define O_DSYNC 010000
+#define O_DIRECT 040000 /* not on ARM */
+#define RWF_DSYNC 0x02
+#define RWF_SYNC 0x04
 #define RWF_APPEND 0x10
 #define POSIX_FADV_WILLNEED 3
 #define FALLOC_FL_PUNCH_HOLE 0x02
 #define FALLOC_FL_COLLAPSE_RANGE 0x08
 #define E2BIG 7
+#define OVERLAYFS_SUPER_MAGIC 0x794c7630
+#define TMPFS_MAGIC 0x01021994
+#define RAMFS_MAGIC 0x858458f6
 
 #endif
