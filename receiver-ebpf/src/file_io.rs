@@ -13,7 +13,9 @@ use tokio::time::{sleep, timeout};
 
 use crate::{Limits, ProbeError, Probes};
 
+mod disk;
 mod emit;
+mod leaf;
 mod losses;
 mod watch;
 

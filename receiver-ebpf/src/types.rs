@@ -23,15 +23,8 @@ pub enum Operation {
 
 impl Operation {
     /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::Read,
-        Self::Write,
-        Self::Extend,
-        Self::Fsync,
-        Self::Prefetch,
-        Self::Truncate,
-        Self::Fault,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Read, Self::Write, Self::Extend, Self::Fsync, Self::Prefetch, Self::Truncate, Self::Fault];
 
     /// The name in lower case.
     pub const fn as_str(self) -> &'static str {
