@@ -68,11 +68,16 @@ struct bvec_iter {
 };
 
 struct bio {
+	struct bio *bi_next;
 	unsigned int bi_opf;
 	unsigned short bi_flags;
 	struct bvec_iter bi_iter;
 	unsigned short bi_vcnt;
 	struct bio_vec *bi_io_vec;
+};
+
+struct request {
+	struct bio *bio;
 };
 
 struct qstr {

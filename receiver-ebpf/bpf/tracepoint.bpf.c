@@ -174,6 +174,13 @@ int on_bio_complete(__u64 *ctx)
 	return 0;
 }
 
+SEC("tp_btf/block_rq_complete")
+int on_request_complete(__u64 *ctx)
+{
+	writeback_request_completed((struct request *)ctx[0], ctx[2]);
+	return 0;
+}
+
 SEC("tp_btf/sched_switch")
 int on_sched_switch(__u64 *ctx)
 {

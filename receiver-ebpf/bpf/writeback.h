@@ -13,6 +13,8 @@
 #define REQ_OP_MASK 0xff
 #define REQ_OP_WRITE 1
 #define BIO_CLONED (1 << 1)
+/* Bios merged into one request that are looked at: more than most devices take segments. */
+#define MERGED 256
 /* include/linux/page-flags.h: a page that is not of a file. */
 #define MAPPING_FLAGS 3
 
@@ -133,6 +135,23 @@ static __always_inline void writeback_bio_completed(struct bio *bio)
 	if (row)
 		__sync_fetch_and_add(&row->time_ns, bpf_ktime_get_ns() - flight->start_ns);
 	bpf_map_delete_elem(&write_back_bios, &address);
+}
+
+/* Of drivers with requests only their completion is told, before that of its bios. */
+static __always_inline void writeback_request_completed(struct request *request, __u32 bytes)
+{
+	struct bio *bio = request->bio;
+	__u32 size;
+	int i;
+
+	for (i = 0; i < MERGED && bio; i++) {
+		size = bio->bi_iter.bi_size;
+		if (size > bytes)
+			return; /* a part of it: told of again */
+		bytes -= size;
+		writeback_bio_completed(bio);
+		bio = bio->bi_next;
+	}
 }
 
 #endif

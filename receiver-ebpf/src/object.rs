@@ -19,9 +19,10 @@ const OBJECT_NAME: &str = "tracepoint.bpf.o";
 
 /// Function in the object and BTF tracepoint. The order of attaching: what ends something before what begins it, so
 /// that nothing is inserted that nobody would remove.
-pub(crate) const PROGRAMS: [(&str, &str); 10] = [
+pub(crate) const PROGRAMS: [(&str, &str); 11] = [
     ("on_exit", "sched_process_exit"),
     ("on_bio_complete", "block_bio_complete"),
+    ("on_request_complete", "block_rq_complete"),
     ("on_bio_queue", "block_bio_queue"),
     ("on_page_dirtied", "writeback_dirty_folio"),
     ("on_page_filled", "mm_filemap_add_to_page_cache"),

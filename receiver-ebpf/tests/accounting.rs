@@ -199,6 +199,6 @@ fn support_names_every_part() {
     if load_or_skip("support_names_every_part", &Limits::default()).is_some() {
         let found = probe_support();
         assert!(found.iter().all(|part| part.ok || part.optional), "{found:#?}");
-        assert_eq!(found.len(), 16);
+        assert_eq!(found.len(), 17);
     }
 }
