@@ -26,26 +26,37 @@ static __always_inline struct file *file_of(__u32 fd)
 /* What is read of an open file and its inode. */
 struct view {
 	struct super_block *super;
-	struct dentry *dentry;
+	struct file *file; /* NULL: there is none */
+	struct inode *host;
 	__u64 inode;
 	__u64 size;
 	__u32 generation;
 	__u32 flags;
 };
 
-/* Every read through a helper costs as much as a lookup: the fields at the head of a struct come with one. */
-#define FILE_HEAD 96
+/* Every read through a helper costs as much as a lookup: neighbouring fields come with one. */
 #define INODE_HEAD 128
 #define HEAD_OFFSET(type, field) bpf_core_field_offset(struct type, field)
-#define IN_HEAD(type, field, size) (HEAD_OFFSET(type, field) <= (size) - 8)
-#define HEAD_FIELD(head, type, field)                                                                                  \
-	(*(typeof(((struct type *)0)->field) *)((char *)(head) + HEAD_OFFSET(type, field)))
+/* Keeps the compiler from subtracting from a pointer to the stack, which the verifier forbids. */
+static __always_inline void *in_span(void *span, __u64 at)
+{
+	barrier_var(at);
+	return (char *)span + at;
+}
+
+#define IN_SPAN(type, from, field, size)                                                                               \
+	(HEAD_OFFSET(type, field) >= (from) && HEAD_OFFSET(type, field) <= (from) + (size) - 8)
+#define SPAN_FIELD(span, type, from, field)                                                                            \
+	(*(typeof(((struct type *)0)->field) *)in_span(span, HEAD_OFFSET(type, field) - (from)))
+#define IN_HEAD(type, field, size) IN_SPAN(type, 0, field, size)
+#define HEAD_FIELD(head, type, field) SPAN_FIELD(head, type, 0, field)
 
 /* 0 if it is not a regular file. The verifier removes the ways that the running kernel's structs do not need. */
 static __always_inline int view_inode(struct inode *inode, struct view *view)
 {
 	__u64 head[INODE_HEAD / 8];
 
+	view->host = inode;
 	if (IN_HEAD(inode, i_mode, INODE_HEAD) && IN_HEAD(inode, i_sb, INODE_HEAD) &&
 	    IN_HEAD(inode, i_ino, INODE_HEAD) && IN_HEAD(inode, i_size, INODE_HEAD)) {
 		if (bpf_probe_read_kernel(head, sizeof(head), inode))
@@ -70,25 +81,48 @@ static __always_inline int view_inode(struct inode *inode, struct view *view)
 	return 1;
 }
 
-/* 0 if it is not a regular file. */
-static __always_inline int view_file(struct file *file, struct view *view)
+#define FILE_SPAN 16
+#define FILE_FROM HEAD_OFFSET(file, f_inode)
+#define INODE_SPAN 88
+#define INODE_FROM HEAD_OFFSET(inode, i_sb)
+
+/* 1 if it is the file of the operation before, looking at as little as can tell it: mostly it is. */
+static __always_inline int view_same(const struct slot *slot, struct inode *inode, struct view *view)
 {
-	__u64 head[FILE_HEAD / 8];
+	__u64 span[INODE_SPAN / 8];
+
+	if (slot->opened != (__u64)view->file || slot->host != (__u64)inode)
+		return 0;
+	if (!IN_SPAN(inode, INODE_FROM, i_ino, INODE_SPAN) || !IN_SPAN(inode, INODE_FROM, i_size, INODE_SPAN) ||
+	    !IN_SPAN(inode, INODE_FROM, i_generation, INODE_SPAN + 4))
+		return 0;
+	if (bpf_probe_read_kernel(span, sizeof(span), (char *)inode + INODE_FROM))
+		return 0;
+	view->super = SPAN_FIELD(span, inode, INODE_FROM, i_sb);
+	view->inode = SPAN_FIELD(span, inode, INODE_FROM, i_ino);
+	view->size = SPAN_FIELD(span, inode, INODE_FROM, i_size);
+	view->generation = SPAN_FIELD(span, inode, INODE_FROM, i_generation);
+	return slot->super == (__u64)view->super && slot->file.inode == view->inode &&
+	       slot->file.generation == view->generation;
+}
+
+/* 0 if it is not a regular file. */
+static __always_inline int view_file(const struct slot *slot, struct file *file, struct view *view)
+{
+	__u64 span[FILE_SPAN / 8];
 	struct inode *inode;
 
-	if (IN_HEAD(file, f_inode, FILE_HEAD) && IN_HEAD(file, f_flags, FILE_HEAD) &&
-	    IN_HEAD(file, f_path.dentry, FILE_HEAD)) {
-		if (bpf_probe_read_kernel(head, sizeof(head), file))
+	view->file = file;
+	if (IN_SPAN(file, FILE_FROM, f_flags, FILE_SPAN)) {
+		if (bpf_probe_read_kernel(span, sizeof(span), (char *)file + FILE_FROM))
 			return 0;
-		inode = HEAD_FIELD(head, file, f_inode);
-		view->flags = HEAD_FIELD(head, file, f_flags);
-		view->dentry = HEAD_FIELD(head, file, f_path.dentry);
+		inode = (struct inode *)span[0];
+		view->flags = SPAN_FIELD(span, file, FILE_FROM, f_flags);
 	} else {
 		inode = BPF_CORE_READ(file, f_inode);
 		view->flags = BPF_CORE_READ(file, f_flags);
-		view->dentry = BPF_CORE_READ(file, f_path.dentry);
 	}
-	return view_inode(inode, view);
+	return view_same(slot, inode, view) || view_inode(inode, view);
 }
 
 /* A name of an inode that is at hand without an open file; NULL if it has none. */

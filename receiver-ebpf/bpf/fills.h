@@ -44,10 +44,9 @@ static __always_inline int fault_reads(struct slot *slot, struct inode *host)
 
 	if (slot->faulting != (__u64)host || !NOT_IN_SYSCALL(regs) || !view_inode(host, &view))
 		return 0;
-	view.dentry = dentry_of(host);
 	slot->amount = 0;
-	turn_to(slot, &view, slot->faulting);
-	account_begin(slot, OPERATION_FAULT, 0);
+	turn_to(slot, &view);
+	account_begin(slot, OPERATION_FAULT, 0, 0);
 	return 1;
 }
 
@@ -73,6 +72,7 @@ static __always_inline void page_filled(struct folio *folio)
 	}
 	if (!is_of(slot, host))
 		return;
+	time_from_now(slot);
 	slot->filled += folio_bytes(folio);
 	slot->reached |= REACHED_FILLED;
 }

@@ -12,7 +12,8 @@
 /* What a system call is to us. 0 = none of our business. */
 enum call {
 	CALL_NONE,
-	CALL_READ,	/* bytes = the return value */
+	CALL_READ,	/* bytes = the return value; the third argument is how many are asked for */
+	CALL_READ_VECTOR,
 	CALL_WRITE,	/* at the file position */
 	CALL_PWRITE,	/* at the fourth argument */
 	CALL_PWRITEV2,	/* at the fourth argument, or at the file position if it is -1; flags are the sixth */
@@ -42,7 +43,7 @@ const volatile __u8 syscalls[SYSCALLS] = {
 	[1] = CALL_WRITE,      /* write */
 	[17] = CALL_READ,      /* pread64 */
 	[18] = CALL_PWRITE,    /* pwrite64 */
-	[19] = CALL_READ,      /* readv */
+	[19] = CALL_READ_VECTOR, /* readv */
 	[20] = CALL_WRITE,     /* writev */
 	[74] = CALL_SYNC,      /* fsync */
 	[75] = CALL_SYNC,      /* fdatasync */
@@ -55,10 +56,10 @@ const volatile __u8 syscalls[SYSCALLS] = {
 	[264] = CALL_PATH,     /* renameat */
 	[277] = CALL_SYNC,     /* sync_file_range */
 	[285] = CALL_ALLOCATE, /* fallocate */
-	[295] = CALL_READ,     /* preadv */
+	[295] = CALL_READ_VECTOR, /* preadv */
 	[296] = CALL_PWRITE,   /* pwritev */
 	[316] = CALL_PATH,     /* renameat2 */
-	[327] = CALL_READ,     /* preadv2 */
+	[327] = CALL_READ_VECTOR, /* preadv2 */
 	[328] = CALL_PWRITEV2, /* pwritev2 */
 };
 

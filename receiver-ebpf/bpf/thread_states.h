@@ -99,14 +99,23 @@ static __always_inline struct thread *critical_thread(__u32 tid, const struct sl
 	return thread && thread->state != STATE_EXITED ? thread : NULL;
 }
 
+static __always_inline void operation_leaves_cpu(struct slot *slot, int runnable)
+{
+	slot->switched = 1;
+	if (!slot->start_ns)
+		slot->start_ns = bpf_ktime_get_ns();
+	if (!runnable && slot->operation == OPERATION_READ)
+		slot->reached |= REACHED_SLEPT;
+}
+
 static __always_inline void thread_leaves_cpu(struct task_struct *task, int runnable)
 {
 	struct slot *slot = slot_of(task);
 	__u32 tid = task->pid;
 	struct thread *thread;
 
-	if (slot && !runnable && slot->operation == OPERATION_READ)
-		slot->reached |= REACHED_SLEPT;
+	if (slot && slot->operation != OPERATION_NONE)
+		operation_leaves_cpu(slot, runnable);
 	thread = critical_thread(tid, slot);
 	if (!thread)
 		return;

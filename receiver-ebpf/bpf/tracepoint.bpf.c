@@ -29,6 +29,7 @@ static __always_inline __u8 operation_of(struct pt_regs *regs, __u8 call)
 {
 	switch (call) {
 	case CALL_READ:
+	case CALL_READ_VECTOR:
 		return OPERATION_READ;
 	case CALL_WRITE:
 	case CALL_PWRITE:
@@ -76,8 +77,9 @@ int on_sys_enter(__u64 *ctx)
 	__u64 number = ctx[1];
 	struct file *file = NULL;
 	struct view view = {};
-	__u8 call, operation;
+	__u8 call, operation, reached;
 	struct slot *slot;
+	int untimed;
 
 	/* Every system call of the machine comes by: the number first, it costs nothing. */
 	if (number >= SYSCALLS)
@@ -97,7 +99,7 @@ int on_sys_enter(__u64 *ctx)
 		return 0;
 	}
 	file = file_of(ARGUMENT_1(regs));
-	if (!file || !view_file(file, &view))
+	if (!file || !view_file(slot, file, &view))
 		return 0;
 	slot->amount = 0;
 	if (operation == OPERATION_WRITE) {
@@ -106,8 +108,10 @@ int on_sys_enter(__u64 *ctx)
 	} else if (operation == OPERATION_EXTEND) {
 		slot->amount = ARGUMENT_4(regs);
 	}
-	turn_to(slot, &view, (__u64)file);
-	account_begin(slot, operation, reaches(regs, call, operation, view.flags));
+	turn_to(slot, &view);
+	reached = reaches(regs, call, operation, view.flags);
+	untimed = call == CALL_READ && !reached && goes_untimed(slot, ARGUMENT_3(regs));
+	account_begin(slot, operation, reached, untimed);
 	return 0;
 }
 

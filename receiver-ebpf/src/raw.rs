@@ -39,6 +39,7 @@ pub(crate) struct Slot {
     pub(crate) file: FileId,
     pub(crate) super_block: u64,
     pub(crate) opened: u64,
+    pub(crate) host: u64,
     pub(crate) faulting: u64,
     pub(crate) filled: u64,
     pub(crate) dirtied: u64,
@@ -51,6 +52,11 @@ pub(crate) struct Slot {
     pub(crate) watched: u8,
     pub(crate) reached: u8,
     pub(crate) medium: u8,
+    pub(crate) switched: u8,
+    pub(crate) quick_left: u8,
+    pub(crate) reserved: [u8; 2],
+    pub(crate) quick_ns: u32,
+    pub(crate) quick_asked: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Pod, Zeroable)]
@@ -205,7 +211,7 @@ mod tests {
     fn records_have_the_sizes_of_the_c_structs() {
         assert_eq!(size_of::<FileId>(), 16);
         assert_eq!(size_of::<Process>(), 8);
-        assert_eq!(size_of::<Slot>(), 104);
+        assert_eq!(size_of::<Slot>(), 128);
         assert_eq!(size_of::<Naming>(), 24);
         assert_eq!(size_of::<IoKey>(), 24);
         assert_eq!(size_of::<DeviceCounters>(), 32);
