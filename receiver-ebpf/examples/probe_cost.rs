@@ -2,7 +2,13 @@
 //! bound to one processor. Prints rows `case,off_ns,on_ns`. Needs what the probes need.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it is a program that prints")]
 
-use std::{error::Error, fs::File, io::Write, os::fd::AsRawFd, time::{Duration, Instant}};
+use std::{
+    error::Error,
+    fs::File,
+    io::Write,
+    os::fd::AsRawFd,
+    time::{Duration, Instant},
+};
 
 use blameio_receiver_ebpf::{Limits, Probes};
 use nix::{

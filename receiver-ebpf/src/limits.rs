@@ -29,7 +29,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// A server with some thousand relations in use: 13 MiB on two processors, 50 MiB on 64.
+    /// A server with some thousand relations in use: 14 MiB on two processors, 51 MiB on 64.
     fn default() -> Self {
         Self {
             processes: 4096,

@@ -475,3 +475,7 @@ fn wall_clock(monotonic_ns: u64) -> u64 {
         .map_or(monotonic_ns, |time| u64::try_from(Duration::from(time).as_nanos()).unwrap_or(u64::MAX));
     now.saturating_sub(monotonic.saturating_sub(monotonic_ns))
 }
+
+#[cfg(test)]
+#[path = "emit_tests.rs"]
+mod tests;
