@@ -7,7 +7,7 @@
 #ifndef BLAMEIO_THREAD_STATES_H
 #define BLAMEIO_THREAD_STATES_H
 
-#include "maps.h"
+#include "slot.h"
 
 static __always_inline int has_file(__u64 state)
 {
@@ -18,6 +18,7 @@ static __always_inline __u64 state_of(__u8 operation)
 {
 	switch (operation) {
 	case OPERATION_READ:
+	case OPERATION_FAULT:
 		return STATE_READ;
 	case OPERATION_WRITE:
 	case OPERATION_EXTEND:
@@ -61,10 +62,8 @@ static __always_inline void write_end(struct thread *thread)
 }
 
 /* What the thread is blocked in: the operation in its slot, else it waits for something that is not a file. */
-static __always_inline void set_blocked(struct thread *thread, __u32 tid)
+static __always_inline void set_blocked(struct thread *thread, const struct slot *slot)
 {
-	struct slot *slot = bpf_map_lookup_elem(&threads, &tid);
-
 	thread->state = slot ? state_of(slot->operation) : STATE_WAIT;
 	if (slot)
 		thread->file = slot->file;
@@ -88,11 +87,37 @@ static __always_inline void add_elapsed(struct thread *thread, __u32 tid)
 	}
 }
 
-static __always_inline void thread_leaves_cpu(__u32 tid, int runnable)
+/* NULL if it is not watched, or has exited. */
+static __always_inline struct thread *critical_thread(__u32 tid, const struct slot *slot)
 {
-	struct thread *thread = bpf_map_lookup_elem(&critical, &tid);
+	struct thread *thread;
 
-	if (!thread || thread->state == STATE_EXITED)
+	/* Of most threads that do file I/O the slot knows, and saves the lookup. */
+	if (slot && !slot->critical && slot->epoch == current_epoch())
+		return NULL;
+	thread = bpf_map_lookup_elem(&critical, &tid);
+	return thread && thread->state != STATE_EXITED ? thread : NULL;
+}
+
+static __always_inline void operation_leaves_cpu(struct slot *slot, int runnable)
+{
+	slot->switched = 1;
+	if (!slot->start_ns)
+		slot->start_ns = bpf_ktime_get_ns();
+	if (!runnable && slot->operation == OPERATION_READ)
+		slot->reached |= REACHED_SLEPT;
+}
+
+static __always_inline void thread_leaves_cpu(struct task_struct *task, int runnable)
+{
+	struct slot *slot = slot_of(task);
+	__u32 tid = task->pid;
+	struct thread *thread;
+
+	if (slot && slot->operation != OPERATION_NONE)
+		operation_leaves_cpu(slot, runnable);
+	thread = critical_thread(tid, slot);
+	if (!thread)
 		return;
 	write_begin(thread);
 	if (thread->state == STATE_UNKNOWN)
@@ -101,15 +126,16 @@ static __always_inline void thread_leaves_cpu(__u32 tid, int runnable)
 	if (runnable)
 		thread->state = STATE_RUNQUEUE;
 	else
-		set_blocked(thread, tid);
+		set_blocked(thread, slot);
 	write_end(thread);
 }
 
-static __always_inline void thread_takes_cpu(__u32 tid)
+static __always_inline void thread_takes_cpu(struct task_struct *task)
 {
-	struct thread *thread = bpf_map_lookup_elem(&critical, &tid);
+	__u32 tid = task->pid;
+	struct thread *thread = critical_thread(tid, slot_of(task));
 
-	if (!thread || thread->state == STATE_EXITED)
+	if (!thread)
 		return;
 	write_begin(thread);
 	if (thread->state == STATE_UNKNOWN)
@@ -120,28 +146,31 @@ static __always_inline void thread_takes_cpu(__u32 tid)
 }
 
 /* A wakeup of a thread that has not left the processor, or is queued already, changes nothing. */
-static __always_inline void thread_wakes(__u32 tid, int on_cpu)
+static __always_inline void thread_wakes(struct task_struct *task)
 {
-	struct thread *thread = bpf_map_lookup_elem(&critical, &tid);
+	struct slot *slot = slot_of(task);
+	__u32 tid = task->pid;
+	struct thread *thread = critical_thread(tid, slot);
 
-	if (!thread || thread->state == STATE_EXITED || thread->state <= STATE_RUNQUEUE)
+	if (!thread || thread->state <= STATE_RUNQUEUE)
 		return;
-	if (thread->state == STATE_UNKNOWN && on_cpu)
+	if (thread->state == STATE_UNKNOWN && task->on_cpu)
 		return;
 	write_begin(thread);
 	if (thread->state == STATE_UNKNOWN)
-		set_blocked(thread, tid);
+		set_blocked(thread, slot);
 	add_elapsed(thread, tid);
 	thread->state = STATE_RUNQUEUE;
 	write_end(thread);
 }
 
 /* The totals stay until user space forgets the thread; a later thread of the same number adds nothing to them. */
-static __always_inline void thread_exits(__u32 tid)
+static __always_inline void thread_exits(struct task_struct *task)
 {
-	struct thread *thread = bpf_map_lookup_elem(&critical, &tid);
+	__u32 tid = task->pid;
+	struct thread *thread = critical_thread(tid, slot_of(task));
 
-	if (!thread || thread->state == STATE_EXITED)
+	if (!thread)
 		return;
 	write_begin(thread);
 	if (thread->state == STATE_UNKNOWN)

@@ -32,4 +32,4 @@ pub use loader::Loader;
 pub use provider::Probes;
 pub use raw::FileId;
 pub use support::{Support, probe_support};
-pub use types::{DurationRow, IoRow, Operation, Snapshot, ThreadRow, ThreadState};
+pub use types::{DeviceRow, DurationRow, IoRow, Operation, Snapshot, ThreadRow, ThreadState, WriteBackRow};

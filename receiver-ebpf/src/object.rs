@@ -8,8 +8,8 @@ use crate::error::{ProbeError, advice, chain, errno};
 use crate::kernel_map::KernelMap;
 use crate::limits::Limits;
 use crate::raw::{
-    DurationKey, Durations, FileId, FileName, IoCounters, IoKey, Naming, OverflowKey, Process, Slot, Thread,
-    ThreadTimeKey,
+    DeviceCounters, DurationKey, Durations, FileId, FileName, IoCounters, IoKey, Naming, OverflowKey,
+    Process, Slot, Thread, ThreadTimeKey, WriteBack, WriteBackBio,
 };
 
 /// Built by `bpf/build.sh`.
@@ -17,10 +17,15 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!("../bpf/tracepoint.bpf.o");
 /// For messages.
 const OBJECT_NAME: &str = "tracepoint.bpf.o";
 
-/// Function in the object and BTF tracepoint. The order of attaching: the end of threads and processes before their
-/// beginning, so that nothing is inserted that nobody would remove.
-pub(crate) const PROGRAMS: [(&str, &str); 6] = [
+/// Function in the object and BTF tracepoint. The order of attaching: what ends something before what begins it, so
+/// that nothing is inserted that nobody would remove.
+pub(crate) const PROGRAMS: [(&str, &str); 11] = [
     ("on_exit", "sched_process_exit"),
+    ("on_bio_complete", "block_bio_complete"),
+    ("on_request_complete", "block_rq_complete"),
+    ("on_bio_queue", "block_bio_queue"),
+    ("on_page_dirtied", "writeback_dirty_folio"),
+    ("on_page_filled", "mm_filemap_add_to_page_cache"),
     ("on_fork", "sched_process_fork"),
     ("on_sched_switch", "sched_switch"),
     ("on_sched_wakeup", "sched_wakeup"),
@@ -28,10 +33,16 @@ pub(crate) const PROGRAMS: [(&str, &str); 6] = [
     ("on_sys_enter", "sys_enter"),
 ];
 
+/// The same, of tracepoints that not every supported kernel has: faults are seen from Linux 6.12 on. All or none: the end
+/// of a fault is told by the second.
+pub(crate) const OPTIONAL_PROGRAMS: [(&str, &str); 2] =
+    [("on_pages_mapped", "mm_filemap_map_pages"), ("on_fault", "mm_filemap_fault")];
+
 /// All maps that user space reads or writes.
 pub(crate) struct Maps {
     pub(crate) processes: KernelMap<u32, Process>,
-    pub(crate) threads: KernelMap<u32, Slot>,
+    /// The key is the descriptor of a process or thread.
+    pub(crate) slots: KernelMap<u32, Slot>,
     pub(crate) files: KernelMap<FileId, FileName>,
     pub(crate) io: KernelMap<IoKey, IoCounters>,
     pub(crate) overflow: KernelMap<OverflowKey, IoCounters>,
@@ -41,6 +52,10 @@ pub(crate) struct Maps {
     pub(crate) lost: KernelMap<u32, u64>,
     pub(crate) watch_epoch: KernelMap<u32, u64>,
     pub(crate) naming: KernelMap<u32, Naming>,
+    pub(crate) device: KernelMap<IoKey, DeviceCounters>,
+    pub(crate) write_back: KernelMap<FileId, WriteBack>,
+    /// Only for its size.
+    pub(crate) write_back_bios: KernelMap<u64, WriteBackBio>,
 }
 
 /// The kernel's own types.
@@ -51,7 +66,8 @@ pub(crate) fn kernel_types() -> Result<Btf, ProbeError> {
 /// Makes the maps and relocates the programs; loads none.
 pub(crate) fn load(limits: &Limits, types: &Btf) -> Result<Ebpf, ProbeError> {
     let mut loader = EbpfLoader::new();
-    loader.btf(Some(types));
+    // Task storage, which the loader library makes as it is told and has no functions for.
+    loader.btf(Some(types)).allow_unsupported_maps();
     for (map, entries) in limits.entries() {
         loader.map_max_entries(map, entries);
     }
@@ -129,7 +145,7 @@ pub(crate) fn take_maps(object: &mut Ebpf) -> Result<Maps, ProbeError> {
     let mut take = |name: &'static str| object.take_map(name);
     Ok(Maps {
         processes: KernelMap::new("processes", take("processes"), processors)?,
-        threads: KernelMap::new("threads", take("threads"), processors)?,
+        slots: KernelMap::new("slots", take("slots"), processors)?,
         files: KernelMap::new("files", take("files"), processors)?,
         io: KernelMap::new("io", take("io"), processors)?,
         overflow: KernelMap::new("overflow", take("overflow"), processors)?,
@@ -139,5 +155,8 @@ pub(crate) fn take_maps(object: &mut Ebpf) -> Result<Maps, ProbeError> {
         lost: KernelMap::new("lost", take("lost"), processors)?,
         watch_epoch: KernelMap::new("watch_epoch", take("watch_epoch"), processors)?,
         naming: KernelMap::new("naming", take("naming"), processors)?,
+        device: KernelMap::new("device", take("device"), processors)?,
+        write_back: KernelMap::new("write_back", take("write_back"), processors)?,
+        write_back_bios: KernelMap::new("write_back_bios", take("write_back_bios"), processors)?,
     })
 }

@@ -11,7 +11,7 @@ use bytemuck::Zeroable;
 use crate::error::ProbeError;
 use crate::limits::Limits;
 use crate::namespace;
-use crate::object::{self, Maps, PROGRAMS};
+use crate::object::{self, Maps, OPTIONAL_PROGRAMS, PROGRAMS};
 use crate::raw::{IoKey, Process, STATE_UNKNOWN, Thread};
 use crate::syscall::recursion_misses;
 use crate::threads::{ThreadAccount, clock_ns, run_state};
@@ -51,11 +51,21 @@ impl Probes {
         for (program, tracepoint) in PROGRAMS {
             object::load_program(&mut object, &types, program, tracepoint)?;
         }
+        let optional = OPTIONAL_PROGRAMS.iter().all(|(program, tracepoint)| {
+            let loaded = object::load_program(&mut object, &types, program, tracepoint);
+            if let Err(error) = &loaded {
+                tracing::info!(%error, "page faults of mapped files are not seen");
+            }
+            loaded.is_ok()
+        });
         let maps = object::take_maps(&mut object)?;
         // A slot begins with 0, which must not look up to date.
         let epoch = 1;
         maps.watch_epoch.set(&0, &epoch)?;
         for (program, tracepoint) in PROGRAMS {
+            object::attach_program(&mut object, program, tracepoint)?;
+        }
+        for (program, tracepoint) in OPTIONAL_PROGRAMS.iter().filter(|_| optional) {
             object::attach_program(&mut object, program, tracepoint)?;
         }
         Ok(Self {
@@ -173,7 +183,8 @@ impl Probes {
     pub fn memory_bytes(&self) -> u64 {
         let Maps {
             processes,
-            threads,
+            // Lies in the threads' own memory.
+            slots: _,
             files,
             io,
             overflow,
@@ -183,9 +194,11 @@ impl Probes {
             lost,
             watch_epoch,
             naming,
+            device,
+            write_back,
+            write_back_bios,
         } = &self.maps;
         processes.memory_bytes()
-            + threads.memory_bytes()
             + files.memory_bytes()
             + io.memory_bytes()
             + overflow.memory_bytes()
@@ -195,6 +208,9 @@ impl Probes {
             + lost.memory_bytes()
             + watch_epoch.memory_bytes()
             + naming.memory_bytes()
+            + device.memory_bytes()
+            + write_back.memory_bytes()
+            + write_back_bios.memory_bytes()
     }
 
     /// Events that the kernel did not give to the probes because one was already running on the processor.

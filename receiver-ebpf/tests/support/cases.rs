@@ -10,6 +10,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::calls::{call, plain, with_buffer, with_vector};
+use super::roads::travel;
 use super::{CASE, DIRECTORY};
 
 /// The size of `data` before the cases begin.
@@ -61,6 +62,7 @@ pub(crate) fn play() {
         "states" => states(directory),
         "files" => files(directory),
         "by_path" => by_path(directory),
+        "roads" => roads(directory),
         other => panic!("no case {other}"),
     };
     say(&format!("done {said}"));
@@ -172,6 +174,18 @@ fn parent() -> String {
         .unwrap();
     assert!(status.success());
     String::new()
+}
+
+/// Takes one road after the other, as it is told.
+fn roads(directory: &Path) -> String {
+    loop {
+        say("next");
+        let mut line = String::new();
+        if std::io::stdin().lock().read_line(&mut line).unwrap() == 0 {
+            return String::new();
+        }
+        travel(directory, line.trim_end());
+    }
 }
 
 /// Reads, renames and removes files as it is told: a word and a name, or two.
