@@ -26,11 +26,7 @@ async fn a_cold_index_owes_the_lag_it_makes() {
     let since = scene.recorder.ticks().len();
     scene.lab.inject_cold_index().await.expect("an injection");
     scene.wait_for_lag(LAG).await;
-    let culprit = Culprit {
-        cause: "replay",
-        table: Some("orders".to_owned()),
-        index: Some(Schema::COLD_INDEX.to_owned()),
-    };
+    let culprit = Culprit::of("replay").table("orders").index(Schema::COLD_INDEX);
     scene.judge("cold index", since, &culprit);
     scene.print_baselines().await;
     scene.lab.heal().await.expect("healed");
@@ -50,7 +46,7 @@ async fn a_held_lock_owes_the_lag_with_its_relation_and_holder() {
     let since = scene.recorder.ticks().len();
     let lock = scene.lab.hold_lock("orders").await.expect("a lock");
     scene.wait_for_lag(LAG).await;
-    let culprit = Culprit { cause: "lock", table: Some("orders".to_owned()), index: None };
+    let culprit = Culprit::of("lock").table("orders");
     scene.judge("held lock", since, &culprit);
     scene.print_baselines().await;
     let holder = i64::from(lock.backend());

@@ -48,11 +48,7 @@ async fn a_restarted_replica_is_watched_again_and_blamed_rightly() {
     let since = scene.recorder.ticks().len();
     scene.lab.inject_cold_index().await.expect("an injection");
     scene.wait_for_lag(6.0).await;
-    let culprit = Culprit {
-        cause: "replay",
-        table: Some("orders".to_owned()),
-        index: Some(Schema::COLD_INDEX.to_owned()),
-    };
+    let culprit = Culprit::of("replay").table("orders").index(Schema::COLD_INDEX);
     scene.judge("cold index after a restart", since, &culprit);
     workload.stop().await.expect("the workload ran");
     scene.end().await;

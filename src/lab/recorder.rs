@@ -1,7 +1,7 @@
 //! Keeps what the agent said, tick by tick, so that it can be compared with what was injected. It judges nothing.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -10,10 +10,10 @@ use async_trait::async_trait;
 use blameio_pipeline::{
     Batch, ExportError, Exporter,
     attribute::{
-        BLAME_CAUSE, DB_INDEX, DB_TABLE, FILE_KIND, IO_OPERATION, LAG_SOURCE, SERVER_PORT, THREAD_ROLE,
-        WAIT_HOLDER,
+        BLAME_CAUSE, BLAME_CULPRIT, DB_INDEX, DB_TABLE, FILE_KIND, IO_OPERATION, LAG_SOURCE, REPLICATION_STATE,
+        SERVER_PORT, SYSTEM_DEVICE, THREAD_ROLE, WAIT_HOLDER,
     },
-    metrics::{attribute, integer_attribute, number, number_points},
+    metrics::{attribute, integer_attribute, is_ended, number, number_points},
     signal,
 };
 use opentelemetry_proto::tonic::{common::v1::KeyValue, metrics::v1::ResourceMetrics};
@@ -30,6 +30,10 @@ pub struct Row {
     pub index: Option<String>,
     /// `blameio.file.kind`.
     pub kind: Option<String>,
+    /// `blameio.thread.role`.
+    pub role: Option<String>,
+    /// `blameio.blame.culprit`.
+    pub culprit: Option<String>,
     /// Seconds owed.
     pub seconds: f64,
 }
@@ -63,8 +67,11 @@ impl Tick {
 struct Records {
     ticks: Vec<Tick>,
     bytes: BTreeMap<(String, String, String, String), f64>,
+    devices: BTreeMap<(String, String, String, String), f64>,
     holders: Vec<i64>,
     sources: Vec<String>,
+    states: BTreeMap<i64, String>,
+    ended: BTreeSet<i64>,
 }
 
 /// An exporter that remembers.
@@ -105,6 +112,21 @@ impl Recorder {
         self.records().bytes.clone()
     }
 
+    /// Cumulative seconds in flight on devices, by (device, culprit or table, index, role).
+    pub fn devices(&self) -> BTreeMap<(String, String, String, String), f64> {
+        self.records().devices.clone()
+    }
+
+    /// The replication state of the server on a port, as last told.
+    pub fn state(&self, port: i64) -> Option<String> {
+        self.records().states.get(&port).cloned()
+    }
+
+    /// Whether the lag of the server on a port was ended and has not come back.
+    pub fn lag_is_ended(&self, port: i64) -> bool {
+        self.records().ended.contains(&port)
+    }
+
     /// Waits until a tick satisfies the condition; `false` when none did in time.
     pub async fn wait_for(&self, deadline: Duration, mut condition: impl FnMut(&Tick) -> bool) -> bool {
         let mut changes = self.ticks.subscribe();
@@ -130,12 +152,18 @@ impl Recorder {
         let mut records = self.records();
         for metric in resource.scope_metrics.iter().flat_map(|scope| &scope.metrics) {
             for point in number_points(metric) {
-                let Some(value) = number(point) else { continue };
                 let attributes = &point.attributes;
+                let port = integer_attribute(attributes, SERVER_PORT).unwrap_or_default();
+                if metric.name == signal::REPLICATION_LAG.name && is_ended(point.flags) {
+                    records.ended.insert(port);
+                }
+                let Some(value) = number(point) else { continue };
+                let text = |key| attribute(attributes, key).unwrap_or_default().to_owned();
                 if metric.name == signal::REPLICATION_LAG.name {
+                    records.ended.remove(&port);
                     let next = Tick {
                         at: UNIX_EPOCH + Duration::from_nanos(point.time_unix_nano),
-                        port: integer_attribute(attributes, SERVER_PORT).unwrap_or_default(),
+                        port,
                         lag: value,
                         rows: Vec::new(),
                     };
@@ -144,9 +172,14 @@ impl Recorder {
                 } else if metric.name == signal::LAG_BLAME.name {
                     rows.push(row(attributes, value));
                 } else if metric.name == signal::FILE_IO.name {
-                    let text = |key| attribute(attributes, key).unwrap_or_default().to_owned();
                     let key = (text(DB_TABLE), text(DB_INDEX), text(THREAD_ROLE), text(IO_OPERATION));
                     records.bytes.insert(key, value);
+                } else if metric.name == signal::DEVICE_TIME.name {
+                    let who = text(BLAME_CULPRIT) + &text(DB_TABLE);
+                    let key = (text(SYSTEM_DEVICE), who, text(DB_INDEX), text(THREAD_ROLE));
+                    records.devices.insert(key, value);
+                } else if metric.name == signal::REPLICATION_STATUS.name && value > 0.0 {
+                    records.states.insert(port, text(REPLICATION_STATE));
                 } else if metric.name == signal::REPLICATION_WAIT_TIME.name {
                     records.holders.extend(integer_attribute(attributes, WAIT_HOLDER));
                 } else if metric.name == signal::REPLICATION_INFO.name {
@@ -172,6 +205,8 @@ fn row(attributes: &[KeyValue], seconds: f64) -> Row {
         table: text(DB_TABLE),
         index: text(DB_INDEX),
         kind: text(FILE_KIND),
+        role: text(THREAD_ROLE),
+        culprit: text(BLAME_CULPRIT),
         seconds,
     }
 }
