@@ -57,6 +57,22 @@ impl Tick {
         self.rows.iter().map(|row| row.seconds).sum()
     }
 
+    /// Rows that say the same in one, most first.
+    #[must_use]
+    pub fn merged(mut self) -> Self {
+        let mut rows: Vec<Row> = Vec::new();
+        for row in self.rows {
+            let same = |other: &&mut Row| Row { seconds: 0.0, ..(**other).clone() } == Row { seconds: 0.0, ..row.clone() };
+            match rows.iter_mut().find(same) {
+                Some(other) => other.seconds += row.seconds,
+                None => rows.push(row),
+            }
+        }
+        rows.sort_by(|left, right| right.seconds.total_cmp(&left.seconds));
+        self.rows = rows;
+        self
+    }
+
     /// Seconds owed to nobody in particular.
     pub fn unknown(&self) -> f64 {
         self.rows.iter().filter(|row| row.cause == "unknown").map(|row| row.seconds).sum()

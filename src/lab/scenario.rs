@@ -247,6 +247,11 @@ impl Lab {
         &self.replicas[0]
     }
 
+    /// All replicas; the first is the one that lags.
+    pub fn replicas(&self) -> &[Cluster] {
+        &self.replicas
+    }
+
     /// The laboratory's own connection to the primary.
     pub fn primary_client(&self) -> &Client {
         &self.primary_client

@@ -1,0 +1,111 @@
+//! Two causes at once: the larger comes first, and what each owes is what each did.
+
+use blameio::lab::{Culprit, Lab, LabOptions, Limit, Schema, Tick, Updates};
+use blameio_integration_tests::scene::{Scene, SceneOptions, can_run};
+
+use super::{LAG, scene_of};
+
+/// Most that a share may be from the truth on the mean, in points.
+const SHARE_ERROR: f64 = 10.0;
+const RIGHT_FIRST: f64 = 0.85;
+
+fn orders() -> Culprit {
+    Culprit::of("replay").table("orders").index(Schema::COLD_INDEX)
+}
+
+fn payments() -> Culprit {
+    Culprit::of("replay").table("payments").index("payments_reference_idx")
+}
+
+/// Share of what these two owe that the first owes, in percent.
+fn share(tick: &Tick, [first, second]: &[Culprit; 2]) -> f64 {
+    let owed = |culprit: &Culprit| -> f64 {
+        tick.rows.iter().filter(|row| culprit.matches(row)).map(|row| row.seconds).sum()
+    };
+    100.0 * owed(first) / (owed(first) + owed(second)).max(f64::MIN_POSITIVE)
+}
+
+/// Holds the ticks of an incident against the true share of the first, in percent at each tick.
+fn hold(name: &str, ticks: &[Tick], culprits: &[Culprit; 2], truth: impl Fn(&Tick) -> f64) {
+    let incident: Vec<&Tick> = ticks.iter().filter(|tick| tick.lag >= blameio::lab::verdict::INCIDENT).collect();
+    assert!(!incident.is_empty(), "{name}: no lag");
+    let count = incident.len() as f64;
+    let errors: Vec<f64> = incident.iter().map(|tick| (share(tick, culprits) - truth(tick)).abs()).collect();
+    let mean = errors.iter().sum::<f64>() / count;
+    let larger = |tick: &Tick| if truth(tick) >= 50.0 { &culprits[0] } else { &culprits[1] };
+    let decided: Vec<&&Tick> = incident.iter().filter(|tick| (truth(tick) - 50.0).abs() > 5.0).collect();
+    let first = |tick: &&&&Tick| tick.rows.first().is_some_and(|row| larger(tick).matches(row));
+    let right = decided.iter().filter(first).count() as f64 / decided.len().max(1) as f64;
+    let last = incident[incident.len() - 1];
+    println!(
+        "{name}: {count} ticks, share of the first {:.1} %, truth {:.1} %, mean error {mean:.1} points, right first \
+         {right:.2} of {}\n  last tick: {last:?}",
+        share(last, culprits),
+        truth(last),
+        decided.len()
+    );
+    assert!(mean <= SHARE_ERROR, "{name}: {ticks:?}");
+    assert!(decided.is_empty() || right >= RIGHT_FIRST, "{name}: {ticks:?}");
+    let named: f64 = last.rows.iter().filter(|row| culprits.iter().any(|c| c.matches(row))).map(|r| r.seconds).sum();
+    assert!(named >= 0.9 * last.lag, "{name}: others are named too: {last:?}");
+}
+
+async fn two_cold_indexes(scene: &mut Scene, rates: [u32; 2]) {
+    let workloads = [
+        scene.lab.start_workload(&Updates::orders(), rates[0]).await.expect("a workload"),
+        scene.lab.start_workload(&Updates::reference("payments", 2_000), rates[1]).await.expect("a workload"),
+    ];
+    scene.warm_up().await;
+    let since = scene.recorder.ticks().len();
+    scene.lab.keep_cold(&[Schema::COLD_INDEX, "payments_reference_idx"]).await.expect("cold");
+    scene.lab.limit(Limit::reads(Lab::READ_IOPS)).expect("limited");
+    scene.wait_for_lag(LAG).await;
+    // Each update needs one page that is cold: the reads are as the updates are.
+    let truth = 100.0 * f64::from(rates[0]) / f64::from(rates[0] + rates[1]);
+    let ticks = scene.ticks_since(since);
+    scene.lab.heal().await.expect("healed");
+    for workload in workloads {
+        workload.stop().await.expect("the workload ran");
+    }
+    scene.wait_in_step().await;
+    hold(&format!("two cold indexes {rates:?}"), &ticks, &[orders(), payments()], |_| truth);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_cold_indexes_share_the_lag_as_they_share_the_reads() {
+    if !can_run("two_cold_indexes_share_the_lag_as_they_share_the_reads", true) {
+        return;
+    }
+    let options = SceneOptions::default();
+    let schema = Schema::orders(100_000).with_reference_table("payments", 100_000);
+    let mut scene = scene_of(SceneOptions { lab: LabOptions { schema, ..options.lab }, ..options }).await;
+    two_cold_indexes(&mut scene, [140, 60]).await;
+    two_cold_indexes(&mut scene, [100, 100]).await;
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_and_a_cold_index_share_the_lag_by_the_time_that_each_took() {
+    if !can_run("a_lock_and_a_cold_index_share_the_lag_by_the_time_that_each_took", true) {
+        return;
+    }
+    let mut scene = scene_of(SceneOptions::default()).await;
+    let workload = scene.lab.start_workload(&Updates::orders(), Lab::RATE).await.expect("a workload");
+    scene.warm_up().await;
+    let since = scene.recorder.ticks().len();
+    let lock = scene.lab.hold_lock("customers").await.expect("a lock");
+    scene.wait_for_lag(LAG / 2.0).await;
+    // What lag there is when it is released is the lock's, to the last second; what is added afterwards is not.
+    scene.lab.limit(Limit::reads(Lab::READ_IOPS / 4)).expect("limited");
+    scene.lab.keep_cold(&[Schema::COLD_INDEX]).await.expect("cold");
+    let of_lock = scene.lab.true_lag().await.expect("the true lag").as_secs_f64();
+    lock.release().await.expect("released");
+    scene.wait_for_lag(of_lock / 0.3).await;
+    let ticks = scene.ticks_since(since);
+    scene.lab.heal().await.expect("healed");
+    workload.stop().await.expect("the workload ran");
+    scene.wait_in_step().await;
+    let culprits = [Culprit::of("lock").table("customers"), orders()];
+    hold("lock, then cold index", &ticks, &culprits, |tick| 100.0 * (of_lock / tick.lag).min(1.0));
+    scene.end().await;
+}
