@@ -109,8 +109,16 @@ pub async fn start_agent(configs: &[String], recorder: &Arc<Recorder>) -> Agent 
 impl Scene {
     /// Builds the laboratory, starts the agent, and waits until it measures.
     pub async fn build(options: SceneOptions) -> Self {
-        let mut lab = Lab::build(options.lab).await.expect("a laboratory");
-        let second = options.second.then(|| lab.add_replica().expect("a second replica").dsn());
+        let mut lab = Lab::build(options.lab.clone()).await.expect("a laboratory");
+        if options.second {
+            lab.add_replica().expect("a second replica");
+        }
+        Self::watch(lab, options).await
+    }
+
+    /// Starts the agent on a laboratory that is there already, whatever goes on in it.
+    pub async fn watch(lab: Lab, options: SceneOptions) -> Self {
+        let second = lab.replicas().get(1).map(blameio::lab::Cluster::dsn);
         let replayed = Replayed::start(&lab.replica().dsn()).await.expect("the replica answers");
         let recorder = Arc::new(Recorder::default());
         let primary = lab.primary().dsn();

@@ -6,7 +6,7 @@ use super::LabError;
 use super::control_group::{ControlGroup, Hierarchy};
 
 /// Short, so that a process that is out of its share waits milliseconds.
-const PERIOD_MICROSECONDS: u32 = 10_000;
+const PERIOD_MICROSECONDS: u32 = 20_000;
 /// The kernel refuses less.
 const LEAST_MICROSECONDS: u32 = 1_000;
 
@@ -17,7 +17,7 @@ pub struct Quota {
 }
 
 impl Quota {
-    /// Makes a cgroup called `name` whose processes get `percent` of one processor; at least 10.
+    /// Makes a cgroup called `name` whose processes get `percent` of one processor; at least 5.
     pub fn create(name: &str, percent: u32) -> Result<Self, LabError> {
         let mut reasons = Vec::new();
         for hierarchy in Hierarchy::with("cpu") {

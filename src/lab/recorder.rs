@@ -88,6 +88,8 @@ struct Records {
     sources: Vec<String>,
     states: BTreeMap<i64, String>,
     ended: BTreeSet<i64>,
+    /// Rows of blame that were told and not ended, by port.
+    shown: BTreeMap<i64, BTreeSet<String>>,
 }
 
 /// An exporter that remembers.
@@ -143,6 +145,11 @@ impl Recorder {
         self.records().ended.contains(&port)
     }
 
+    /// How many rows of blame of the server on a port stand: told, and not ended since.
+    pub fn shown_blame(&self, port: i64) -> usize {
+        self.records().shown.get(&port).map_or(0, BTreeSet::len)
+    }
+
     /// Waits until a tick satisfies the condition; `false` when none did in time.
     pub async fn wait_for(&self, deadline: Duration, mut condition: impl FnMut(&Tick) -> bool) -> bool {
         let mut changes = self.ticks.subscribe();
@@ -172,6 +179,11 @@ impl Recorder {
                 let port = integer_attribute(attributes, SERVER_PORT).unwrap_or_default();
                 if metric.name == signal::REPLICATION_LAG.name && is_ended(point.flags) {
                     records.ended.insert(port);
+                }
+                if metric.name == signal::LAG_BLAME.name {
+                    let shown = records.shown.entry(port).or_default();
+                    let row = format!("{:?}", row(attributes, 0.0));
+                    if is_ended(point.flags) { shown.remove(&row) } else { shown.insert(row) };
                 }
                 let Some(value) = number(point) else { continue };
                 let text = |key| attribute(attributes, key).unwrap_or_default().to_owned();

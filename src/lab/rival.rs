@@ -13,28 +13,20 @@ use super::command::{Run, clean_environment};
 use super::control_group::{ControlGroup, Hierarchy};
 use super::{LabError, Throttle, sql};
 
-/// Sessions that read a table again and again, each a part of its own. Dropping it breaks them off.
+/// Sessions that read a table again and again, each a partition of its own: two that read the same would spare each
+/// other the disk. Dropping it breaks them off.
 pub struct Scan {
     sessions: JoinSet<Result<(), LabError>>,
 }
 
 impl Scan {
-    /// Starts `sessions` of them.
+    /// Starts `sessions` of them on the first partitions of a table made by [`super::Schema::with_archive`].
     pub async fn start(dsn: &str, table: &str, sessions: u32) -> Result<Self, LabError> {
         let mut tasks = JoinSet::new();
         for session in 0..sessions {
             let client = sql::connect(dsn).await?;
-            let query = "SELECT (pg_relation_size($1::text::regclass) / 8192)::int";
-            let row = client.query_one(query, &[&table]).await.map_err(LabError::sql(query))?;
-            let pages: i32 = row.try_get(0).map_err(LabError::sql(query))?;
-            let sessions = i32::try_from(sessions).unwrap_or(i32::MAX);
-            let part = pages / sessions;
-            let first = part * i32::try_from(session).unwrap_or(0);
-            let read = format!(
-                "SET max_parallel_workers_per_gather = 0; \
-                 SELECT count(*) FROM {table} WHERE ctid >= '({first},0)' AND ctid < '({},0)'",
-                first + part
-            );
+            let read =
+                format!("SET max_parallel_workers_per_gather = 0; SELECT count(*) FROM {table}_p{session}");
             tasks.spawn(async move {
                 loop {
                     sql::execute(&client, &read).await?;

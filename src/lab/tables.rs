@@ -41,14 +41,14 @@ impl Schema {
         .with([format!("CREATE INDEX {name}_reference_idx ON {name} (reference)"), format!("VACUUM ANALYZE {name}")])
     }
 
-    /// A table whose rows are small and whose bodies, of about a page each, are in its TOAST table.
+    /// A table whose rows are small and whose bodies, of about a third of a page each, are in its TOAST table.
     #[must_use]
     pub fn with_documents(self, name: &str, rows: u32) -> Self {
         self.with([
             format!("CREATE TABLE {name} (id bigint PRIMARY KEY, body text NOT NULL) WITH (fillfactor = 50)"),
             // Uncompressed: random text would be kept as it is, and what is not random would shrink.
             format!("ALTER TABLE {name} ALTER COLUMN body SET STORAGE EXTERNAL"),
-            format!("INSERT INTO {name} SELECT i, repeat(md5(i::text), 200) FROM generate_series(1, {rows}) i"),
+            format!("INSERT INTO {name} SELECT i, repeat(md5(i::text), 70) FROM generate_series(1, {rows}) i"),
             format!("VACUUM ANALYZE {name}"),
         ])
     }
@@ -63,17 +63,19 @@ impl Schema {
             .with([format!("VACUUM ANALYZE {name}")])
     }
 
-    /// A table of about `megabytes` that nobody updates, to be read from end to end.
+    /// A table of about `megabytes` in `parts` partitions `<name>_p0` and so on, which nobody updates: each to be read
+    /// from end to end by a session of its own.
     #[must_use]
-    pub fn with_archive(self, name: &str, megabytes: u32) -> Self {
+    pub fn with_archive(self, name: &str, megabytes: u32, parts: u32) -> Self {
         // Seven rows of a kilobyte fill a page.
         let rows = megabytes * 128 * 7;
-        self.with([
-            format!("CREATE TABLE {name} (id bigint, filler text NOT NULL)"),
-            format!("ALTER TABLE {name} ALTER COLUMN filler SET STORAGE PLAIN"),
-            format!("INSERT INTO {name} SELECT i, repeat('x', 1060) FROM generate_series(1, {rows}) i"),
-            format!("VACUUM ANALYZE {name}"),
-        ])
+        let part = |n| format!("CREATE TABLE {name}_p{n} PARTITION OF {name} FOR VALUES IN ({n})");
+        self.with([format!("CREATE TABLE {name} (part int NOT NULL, filler text NOT NULL) PARTITION BY LIST (part)")])
+            .with((0..parts).map(part))
+            .with([
+                format!("INSERT INTO {name} SELECT i % {parts}, repeat('x', 1060) FROM generate_series(1, {rows}) i"),
+                format!("VACUUM ANALYZE {name}"),
+            ])
     }
 
     /// Tables `<name>_1` to `<name>_<count>`, empty.
@@ -108,11 +110,21 @@ impl Updates {
         Self { sql, keys }
     }
 
-    /// Gives the first `keys` documents new bodies: the old ones are marked dead where they are.
+    /// Adds orders, each with an entry in a random page of the index. Nothing dies: no query on a replica stands in
+    /// the way of its clean-up.
+    #[must_use]
+    pub fn new_orders() -> Self {
+        let sql = "INSERT INTO orders SELECT (random() * 1e15)::bigint + 1000000000, key, 1, now(), md5(random()::text) \
+                   FROM unnest($1::bigint[]) key";
+        Self { sql: sql.to_owned(), keys: 2_000 }
+    }
+
+    /// Gives the first `keys` documents new bodies: the old ones are marked dead where they are, one here and one there.
     #[must_use]
     pub fn documents(table: &str, keys: i64) -> Self {
         let sql = format!(
-            "UPDATE {table} SET body = repeat(md5(random()::text), 200) WHERE id = ANY($1::bigint[])"
+            "UPDATE {table} SET body = repeat(md5(random()::text), 70) \
+             WHERE id = ANY(SELECT key * 7919 % {keys} + 1 FROM unnest($1::bigint[]) key)"
         );
         Self { sql, keys }
     }

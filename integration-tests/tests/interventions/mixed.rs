@@ -5,6 +5,12 @@ use blameio_integration_tests::scene::{Scene, SceneOptions, can_run};
 
 use super::{LAG, scene_of};
 
+/// A limited disk lets reads through in bursts of a tenth of a second, and only the last of each waits: so many more of
+/// them are needed until time is shared as reads are.
+const LONG: f64 = 10.0;
+/// No multiple of the workloads' own steps: else the wait would fall on the same one of the two each time.
+const READS: u64 = 43;
+
 /// Most that a share may be from the truth on the mean, in points.
 const SHARE_ERROR: f64 = 10.0;
 const RIGHT_FIRST: f64 = 0.85;
@@ -58,8 +64,8 @@ async fn two_cold_indexes(scene: &mut Scene, rates: [u32; 2]) {
     scene.warm_up().await;
     let since = scene.recorder.ticks().len();
     scene.lab.keep_cold(&[Schema::COLD_INDEX, "payments_reference_idx"]).await.expect("cold");
-    scene.lab.limit(Limit::reads(Lab::READ_IOPS)).expect("limited");
-    scene.wait_for_lag(LAG).await;
+    scene.lab.limit(Limit::reads(READS)).expect("limited");
+    scene.wait_for_lag(LONG).await;
     // Each update needs one page that is cold: the reads are as the updates are.
     let truth = 100.0 * f64::from(rates[0]) / f64::from(rates[0] + rates[1]);
     let ticks = scene.ticks_since(since);
@@ -79,8 +85,8 @@ async fn two_cold_indexes_share_the_lag_as_they_share_the_reads() {
     let options = SceneOptions::default();
     let schema = Schema::orders(100_000).with_reference_table("payments", 100_000);
     let mut scene = scene_of(SceneOptions { lab: LabOptions { schema, ..options.lab }, ..options }).await;
-    two_cold_indexes(&mut scene, [140, 60]).await;
-    two_cold_indexes(&mut scene, [100, 100]).await;
+    two_cold_indexes(&mut scene, [147, 63]).await;
+    two_cold_indexes(&mut scene, [103, 103]).await;
     scene.end().await;
 }
 

@@ -20,7 +20,7 @@ async fn scene(test: &str, needs_slow_disk: bool) -> Option<Scene> {
         }
     };
     let options = SceneOptions::default();
-    let schema = Schema::default().with_archive("archive", 64);
+    let schema = Schema::default().with_archive("archive", 64, 2);
     let lab = LabOptions { binaries: Some(binaries.dir().to_owned()), schema, ..options.lab };
     Some(scene_of(SceneOptions { lab, ..options }).await)
 }
@@ -29,7 +29,7 @@ async fn scene(test: &str, needs_slow_disk: bool) -> Option<Scene> {
 async fn on_18_replays_own_reads_are_told_from_those_of_the_io_workers() {
     let test = "on_18_replays_own_reads_are_told_from_those_of_the_io_workers";
     let Some(mut scene) = scene(test, true).await else { return };
-    scene.lab.keep_cold(&["archive"]).await.expect("cold");
+    scene.lab.keep_cold(&["archive_p0", "archive_p1"]).await.expect("cold");
     let scan = Scan::start(&scene.lab.replica().dsn(), "archive", 2).await.expect("a scan");
     let by_worker = || {
         let bytes = scene.recorder.bytes();

@@ -59,10 +59,10 @@ async fn a_cold_toast_table_is_named_by_the_table_that_it_belongs_to() {
     if !can_run("a_cold_toast_table_is_named_by_the_table_that_it_belongs_to", true) {
         return;
     }
-    let mut scene = scene_of(with(Schema::orders(1_000).with_documents("documents", 8_000))).await;
+    let mut scene = scene_of(with(Schema::orders(1_000).with_documents("documents", 20_000))).await;
     let query = "SELECT reltoastrelid::regclass::text FROM pg_class WHERE relname = 'documents'";
     let toast: String = scene.lab.primary_client().query_one(query, &[]).await.expect("a TOAST table").get(0);
-    let updates = Updates::documents("documents", 8_000);
+    let updates = Updates::documents("documents", 20_000);
     let workload = scene.lab.start_workload(&updates, 100).await.expect("a workload");
     scene.warm_up().await;
     let since = scene.recorder.ticks().len();

@@ -16,7 +16,7 @@ const ARCHIVE: &str = "archive";
 
 fn options(storage: Storage) -> SceneOptions {
     let options = SceneOptions::default();
-    let schema = Schema::default().with_archive(ARCHIVE, 160);
+    let schema = Schema::default().with_archive(ARCHIVE, 160, SESSIONS);
     SceneOptions { lab: LabOptions { schema, storage, ..options.lab }, ..options }
 }
 
@@ -26,9 +26,11 @@ fn slow() -> Storage {
 
 /// Replay reads cold pages of an index and keeps in step.
 async fn reading_in_step(scene: &mut Scene, limit: Limit) -> blameio::lab::Workload {
-    scene.lab.keep_cold(&[Schema::COLD_INDEX, ARCHIVE]).await.expect("cold");
+    let parts = (0..SESSIONS).map(|n| format!("{ARCHIVE}_p{n}"));
+    let cold: Vec<_> = parts.chain([Schema::COLD_INDEX.to_owned()]).collect();
+    scene.lab.keep_cold(&cold).await.expect("cold");
     scene.lab.limit(limit).expect("limited");
-    let workload = scene.lab.start_workload(&Updates::orders(), READS).await.expect("a workload");
+    let workload = scene.lab.start_workload(&Updates::new_orders(), READS).await.expect("a workload");
     scene.warm_up().await;
     scene.wait_in_step().await;
     scene.warm_up().await;

@@ -1,6 +1,6 @@
 //! The work itself is what takes long: fsyncs, a burst of log, dropped tables, many indexes.
 
-use blameio::lab::{Culprit, Lab, LabOptions, Limit, Schema, Settings, Tick, Updates, sql};
+use blameio::lab::{Culprit, Lab, LabError, LabOptions, Limit, Schema, Settings, Tick, Updates, sql};
 use blameio_integration_tests::scene::{SceneOptions, can_run};
 
 use super::{LAG, scene_of};
@@ -8,6 +8,15 @@ use super::{LAG, scene_of};
 fn options(schema: Schema, replica: Settings) -> SceneOptions {
     let options = SceneOptions::default();
     SceneOptions { lab: LabOptions { schema, replica, ..options.lab }, ..options }
+}
+
+/// Without flushes on both sides: the processor is all that replay needs.
+fn without_flushes(schema: Schema, shared_buffers: &str) -> SceneOptions {
+    let unsafe_but_quick = Settings::default().with("fsync", "off");
+    let replica = unsafe_but_quick.clone().with("shared_buffers", shared_buffers);
+    let options = options(schema, replica.with("bgwriter_lru_maxpages", "0"));
+    let primary = options.lab.primary.clone().and(&unsafe_but_quick);
+    SceneOptions { lab: LabOptions { primary, ..options.lab }, ..options }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -41,38 +50,41 @@ async fn more_log_than_a_replica_can_apply_is_demand_of_the_table_that_is_writte
     if !can_run("more_log_than_a_replica_can_apply_is_demand_of_the_table_that_is_written", false) {
         return;
     }
-    // Few pages of memory: each change costs the replica a copy from and to the page cache that it does not cost the
-    // primary.
-    let replica = Settings::default().with("shared_buffers", "128kB").with("bgwriter_lru_maxpages", "0");
-    let rows = 100_000;
-    let scene = scene_of(options(Schema::orders(rows), replica)).await;
-    let updates = Updates { keys: rows.into(), ..Updates::orders() };
-    let workload = scene.lab.start_workload(&updates, 1_000).await.expect("a workload");
+    // Few pages of memory: each index costs the replica a copy from and to the page cache that it does not cost the
+    // primary, always as much. Two sessions of the primary make far more than that.
+    let schema = Schema::orders(1_000).with_many_indexes("ledger", INDEXES, ROWS);
+    let scene = scene_of(without_flushes(schema, "1MB")).await;
+    let workload = scene.lab.start_workload(&ledger(), Lab::RATE).await.expect("a workload");
     scene.warm_up().await;
     scene.warm_up().await;
+    // The burst would wait for the rows that it locks, and it for those of the burst.
+    workload.stop().await.expect("the workload ran");
     let since = scene.recorder.ticks().len();
-    let burst = burst(&scene.lab.primary().dsn(), rows).await;
+    burst(&scene.lab.primary().dsn()).await.expect("the burst ran");
     scene.wait_for_lag(LAG).await;
-    let judged = scene.verdict("burst", since, &Culprit::of("demand").table("orders"));
+    let ticks = scene.ticks_since(since).into_iter().map(indexes_as_their_table).collect();
+    let judged = scene.verdict_of("burst", ticks, &Culprit::of("demand").table("ledger"));
     scene.print_baselines().await;
-    burst.expect("the burst ran");
     scene.wait_in_step().await;
     judged.hold();
-    workload.stop().await.expect("the workload ran");
     scene.end().await;
 }
 
-/// Updates every row, in two sessions.
-async fn burst(dsn: &str, rows: u32) -> Result<(), blameio::lab::LabError> {
+const INDEXES: u32 = 15;
+const ROWS: u32 = 40_000;
+
+fn ledger() -> Updates {
+    Updates::many_indexes("ledger", INDEXES, ROWS.into())
+}
+
+/// Updates every row of the ledger, in two sessions.
+async fn burst(dsn: &str) -> Result<(), LabError> {
     let half = |first: u32, last: u32| async move {
         let client = sql::connect(dsn).await?;
-        let update = format!(
-            "SET synchronous_commit = off; UPDATE orders SET reference = md5(random()::text), \
-             status = (random() * 4)::int WHERE id BETWEEN {first} AND {last}"
-        );
-        sql::execute(&client, &update).await
+        let ids = format!("{{{}}}", (first..=last).map(|id| id.to_string()).collect::<Vec<_>>().join(","));
+        sql::execute(&client, &ledger().sql.replace("$1", &format!("'{ids}'"))).await
     };
-    tokio::try_join!(half(1, rows / 2), half(rows / 2 + 1, rows)).map(|_| ())
+    tokio::try_join!(half(1, ROWS / 2), half(ROWS / 2 + 1, ROWS)).map(|_| ())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -82,9 +94,8 @@ async fn dropped_tables_cost_the_processor_time_that_their_buffers_are_looked_fo
     }
     const TABLES: u32 = 2_000;
     // Each dropped table makes the replica look through all of its buffers; the primary's are few.
-    let replica = Settings::default().with("shared_buffers", "6GB");
     let schema = Schema::orders(1_000).with_small_tables("old", TABLES);
-    let scene = scene_of(options(schema, replica)).await;
+    let scene = scene_of(without_flushes(schema, "8GB")).await;
     let workload = scene.lab.start_workload(&Updates::customers(), Lab::RATE).await.expect("a workload");
     scene.warm_up().await;
     let since = scene.recorder.ticks().len();
@@ -110,7 +121,7 @@ fn old_tables_as_one(mut tick: Tick) -> Tick {
         let old = |table: &str| table.starts_with("old_") || table == "(other)";
         if row.cause == "cpu" && row.table.as_deref().is_some_and(old) {
             row.table = Some("old".to_owned());
-            row.index = None;
+            (row.index, row.kind) = (None, None);
         }
     }
     tick.merged()
@@ -121,36 +132,30 @@ async fn a_table_of_many_indexes_is_named_for_the_processor_time_that_they_cost(
     if !can_run("a_table_of_many_indexes_is_named_for_the_processor_time_that_they_cost", false) {
         return;
     }
-    const INDEXES: u32 = 15;
-    const ROWS: u32 = 4_000;
-    // Everything is in the replica's memory: no reads, no writes.
-    let replica = Settings::default().with("shared_buffers", "256MB");
+    // Everything is in the replica's memory: no reads, no writes. What is normal is learned of another table.
     let schema = Schema::orders(1_000).with_many_indexes("ledger", INDEXES, ROWS);
-    let mut scene = scene_of(options(schema, replica)).await;
+    let mut scene = scene_of(without_flushes(schema, "256MB")).await;
     let normal = scene.lab.start_workload(&Updates::customers(), Lab::RATE).await.expect("a workload");
     scene.warm_up().await;
-    scene.lab.limit_processor(10).expect("a small processor");
-    scene.warm_up().await;
+    normal.stop().await.expect("the workload ran");
     let since = scene.recorder.ticks().len();
-    let updates = Updates::many_indexes("ledger", INDEXES, ROWS.into());
-    let heavy = scene.lab.start_workload(&updates, 10_000).await.expect("a workload");
+    scene.lab.limit_processor(5).expect("a small processor");
+    burst(&scene.lab.primary().dsn()).await.expect("the burst ran");
     scene.wait_for_lag(LAG).await;
-    heavy.stop().await.expect("the workload ran");
     let ticks = scene.ticks_since(since).into_iter().map(indexes_as_their_table).collect();
     let judged = scene.verdict_of("many indexes", ticks, &Culprit::of("cpu").table("ledger"));
     scene.print_baselines().await;
     scene.lab.heal().await.expect("healed");
     scene.wait_in_step().await;
     judged.hold();
-    normal.stop().await.expect("the workload ran");
     scene.end().await;
 }
 
 /// Fifteen indexes owe about as much each: together they are what the table costs.
 fn indexes_as_their_table(mut tick: Tick) -> Tick {
     for row in &mut tick.rows {
-        if row.cause == "cpu" && row.table.as_deref() == Some("ledger") {
-            row.index = None;
+        if row.table.as_deref() == Some("ledger") {
+            (row.index, row.kind) = (None, None);
         }
     }
     tick.merged()
