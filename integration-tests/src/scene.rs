@@ -150,8 +150,7 @@ impl Scene {
     /// Waits until the agent sees so much lag.
     pub async fn wait_for_lag(&self, seconds: f64) {
         let port = self.port();
-        let lagged =
-            self.recorder.wait_for(DEADLINE, |tick| tick.port == port && tick.lag >= seconds).await;
+        let lagged = self.recorder.wait_for(DEADLINE, |tick| tick.port == port && tick.lag >= seconds).await;
         assert!(lagged, "the injection made no lag of {seconds} s: {:?}", self.recorder.ticks().last());
     }
 

@@ -3,7 +3,8 @@
 use std::{io, sync::Arc, time::Duration};
 
 use blameio::lab::{
-    Binaries, Cluster, Culprit, Lab, LabOptions, Recorder, Schema, Settings, StopMode, Storage, Updates, Verdict,
+    Binaries, Cluster, Culprit, Lab, LabOptions, Recorder, Schema, Settings, StopMode, Storage, Updates,
+    Verdict,
 };
 use blameio_integration_tests::scene::{DEADLINE, Scene, SceneOptions, can_run, configuration, start_agent};
 use tokio::{
@@ -80,7 +81,7 @@ async fn a_lag_from_before_the_agent_is_unknown_until_it_is_drained() {
     let culprit = Culprit::of("replay").table("orders").index(Schema::COLD_INDEX);
     let verdict = Verdict::of(&ticks, Some(&culprit));
     assert!(verdict.strangers.is_empty(), "{verdict:?}");
-    scene.lab.heal().await.expect("healed");
+    scene.lab.heal().expect("healed");
     scene.wait_in_step().await;
     scene.warm_up().await;
     let since = scene.recorder.ticks().len();
@@ -145,7 +146,10 @@ async fn a_promoted_replica_has_no_lag_and_no_blame_any_more() {
     while !promoted() {
         let (state, ended) = (scene.recorder.state(port), scene.recorder.lag_is_ended(port));
         let blame = scene.recorder.shown_blame(port);
-        assert!(std::time::Instant::now() < end, "state {state:?}, lag ended: {ended}, rows of blame: {blame}");
+        assert!(
+            std::time::Instant::now() < end,
+            "state {state:?}, lag ended: {ended}, rows of blame: {blame}"
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let ticks = scene.recorder.ticks().len();

@@ -50,9 +50,9 @@ impl Binaries {
         let all = candidates();
         let complete = all.iter().filter(|dir| NEEDED.iter().all(|name| dir.join(name).is_file()));
         let mut found = complete.filter_map(|dir| Self::find(Some(dir)).ok());
-        found.find(|binaries| binaries.major == major).ok_or_else(|| LabError::NoBinaries {
-            tried: format!("version {major}; {}", shown(&all)),
-        })
+        found
+            .find(|binaries| binaries.major == major)
+            .ok_or_else(|| LabError::NoBinaries { tried: format!("version {major}; {}", shown(&all)) })
     }
 
     /// Whether a replica can be made while its primary runs.

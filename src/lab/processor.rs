@@ -26,7 +26,9 @@ impl Quota {
                 Err(reason) => reasons.push(reason),
             }
         }
-        Err(LabError::NoThrottle { reason: format!("no cgroup limits the processor: {}", reasons.join("; ")) })
+        Err(LabError::NoThrottle {
+            reason: format!("no cgroup limits the processor: {}", reasons.join("; ")),
+        })
     }
 
     fn create_in(hierarchy: &Hierarchy, name: &str, percent: u32) -> Result<Self, String> {

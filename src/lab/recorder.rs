@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use blameio_pipeline::{
     Batch, ExportError, Exporter,
     attribute::{
-        BLAME_CAUSE, BLAME_CULPRIT, DB_INDEX, DB_TABLE, FILE_KIND, IO_OPERATION, LAG_SOURCE, REPLICATION_STATE,
-        SERVER_PORT, SYSTEM_DEVICE, THREAD_ROLE, WAIT_HOLDER,
+        BLAME_CAUSE, BLAME_CULPRIT, DB_INDEX, DB_TABLE, FILE_KIND, IO_OPERATION, LAG_SOURCE,
+        REPLICATION_STATE, SERVER_PORT, SYSTEM_DEVICE, THREAD_ROLE, WAIT_HOLDER,
     },
     metrics::{attribute, integer_attribute, is_ended, number, number_points},
     signal,
@@ -62,7 +62,9 @@ impl Tick {
     pub fn merged(mut self) -> Self {
         let mut rows: Vec<Row> = Vec::new();
         for row in self.rows {
-            let same = |other: &&mut Row| Row { seconds: 0.0, ..(**other).clone() } == Row { seconds: 0.0, ..row.clone() };
+            let same = |other: &&mut Row| {
+                Row { seconds: 0.0, ..(**other).clone() } == Row { seconds: 0.0, ..row.clone() }
+            };
             match rows.iter_mut().find(same) {
                 Some(other) => other.seconds += row.seconds,
                 None => rows.push(row),
@@ -183,7 +185,11 @@ impl Recorder {
                 if metric.name == signal::LAG_BLAME.name {
                     let shown = records.shown.entry(port).or_default();
                     let row = format!("{:?}", row(attributes, 0.0));
-                    if is_ended(point.flags) { shown.remove(&row) } else { shown.insert(row) };
+                    if is_ended(point.flags) {
+                        shown.remove(&row)
+                    } else {
+                        shown.insert(row)
+                    };
                 }
                 let Some(value) = number(point) else { continue };
                 let text = |key| attribute(attributes, key).unwrap_or_default().to_owned();

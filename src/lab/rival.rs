@@ -25,8 +25,11 @@ impl Scan {
         let mut tasks = JoinSet::new();
         for session in 0..sessions {
             let client = sql::connect(dsn).await?;
-            let read =
-                format!("SET max_parallel_workers_per_gather = 0; SELECT count(*) FROM {table}_p{session}");
+            // A session whose client has gone ends at once, and not with the table.
+            let read = format!(
+                "SET client_connection_check_interval = '100ms'; SET max_parallel_workers_per_gather = 0; \
+                 SELECT count(*) FROM {table}_p{session}"
+            );
             tasks.spawn(async move {
                 loop {
                     sql::execute(&client, &read).await?;

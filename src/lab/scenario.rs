@@ -174,13 +174,13 @@ impl Lab {
     }
 
     /// Takes the limit away and warms the cold relations.
-    pub async fn heal(&mut self) -> Result<(), LabError> {
+    pub fn heal(&mut self) -> Result<(), LabError> {
         if let Some(slow) = &self.slow {
             slow.limit(Limit::default())?;
         }
         self.quota = None;
         let cold = self.cold.take();
-        cold.map_or(Ok(()), |cold| cold.warm())
+        cold.map_or(Ok(()), ColdFiles::warm)
     }
 
     /// Restarts the replica, back inside its cgroup; the client from before is replaced.
@@ -311,7 +311,9 @@ fn slow_disk(dir: &Path, storage: Storage) -> Result<Slow, LabError> {
     // Before the disk: where no cgroup can be made there is no use for one.
     let throttle = Throttle::create(&name)?;
     let (disk, below) = match storage {
-        Storage::Shared { bytes } => SlowDisk::create_pair(dir, bytes).map(|(disk, below)| (disk, Some(below)))?,
+        Storage::Shared { bytes } => {
+            SlowDisk::create_pair(dir, bytes).map(|(disk, below)| (disk, Some(below)))?
+        }
         Storage::Slow { bytes } => (SlowDisk::create(dir, bytes)?, None),
         Storage::Plain => (SlowDisk::create(dir, super::disk::DEFAULT_BYTES)?, None),
     };

@@ -28,7 +28,9 @@ impl Schema {
             )
         };
         let index = |n| {
-            format!("CREATE INDEX {name}_p{n}_reference_idx ON {name}_p{n} (reference) WITH (fillfactor = 10)")
+            format!(
+                "CREATE INDEX {name}_p{n}_reference_idx ON {name}_p{n} (reference) WITH (fillfactor = 10)"
+            )
         };
         self.with([format!(
             "CREATE TABLE {name} (id bigint PRIMARY KEY, status int NOT NULL, reference text NOT NULL) \
@@ -38,7 +40,10 @@ impl Schema {
         .with([format!("INSERT INTO {name} SELECT i, i % 5, md5(i::text) FROM generate_series(1, {rows}) i")])
         .with((0..parts).map(index))
         // Takes the partitions' own indexes for its parts.
-        .with([format!("CREATE INDEX {name}_reference_idx ON {name} (reference)"), format!("VACUUM ANALYZE {name}")])
+        .with([
+            format!("CREATE INDEX {name}_reference_idx ON {name} (reference)"),
+            format!("VACUUM ANALYZE {name}"),
+        ])
     }
 
     /// A table whose rows are small and whose bodies, of about a third of a page each, are in its TOAST table.
@@ -48,7 +53,9 @@ impl Schema {
             format!("CREATE TABLE {name} (id bigint PRIMARY KEY, body text NOT NULL) WITH (fillfactor = 50)"),
             // Uncompressed: random text would be kept as it is, and what is not random would shrink.
             format!("ALTER TABLE {name} ALTER COLUMN body SET STORAGE EXTERNAL"),
-            format!("INSERT INTO {name} SELECT i, repeat(md5(i::text), 70) FROM generate_series(1, {rows}) i"),
+            format!(
+                "INSERT INTO {name} SELECT i, repeat(md5(i::text), 70) FROM generate_series(1, {rows}) i"
+            ),
             format!("VACUUM ANALYZE {name}"),
         ])
     }
@@ -56,11 +63,14 @@ impl Schema {
     /// A table with `indexes` indexes besides its primary key, all small.
     #[must_use]
     pub fn with_many_indexes(self, name: &str, indexes: u32, rows: u32) -> Self {
-        let columns: String = (0..indexes).map(|n| format!(", c{n} int NOT NULL DEFAULT 0")).collect();
-        self.with([format!("CREATE TABLE {name} (id bigint PRIMARY KEY{columns}) WITH (fillfactor = 50)")])
-            .with([format!("INSERT INTO {name} (id) SELECT i FROM generate_series(1, {rows}) i")])
-            .with((0..indexes).map(|n| format!("CREATE INDEX {name}_c{n}_idx ON {name} (c{n})")))
-            .with([format!("VACUUM ANALYZE {name}")])
+        let columns: Vec<String> = (0..indexes).map(|n| format!("c{n} int NOT NULL DEFAULT 0")).collect();
+        self.with([format!(
+            "CREATE TABLE {name} (id bigint PRIMARY KEY, {}) WITH (fillfactor = 50)",
+            columns.join(", ")
+        )])
+        .with([format!("INSERT INTO {name} (id) SELECT i FROM generate_series(1, {rows}) i")])
+        .with((0..indexes).map(|n| format!("CREATE INDEX {name}_c{n}_idx ON {name} (c{n})")))
+        .with([format!("VACUUM ANALYZE {name}")])
     }
 
     /// A table of about `megabytes` in `parts` partitions `<name>_p0` and so on, which nobody updates: each to be read
@@ -70,12 +80,16 @@ impl Schema {
         // Seven rows of a kilobyte fill a page.
         let rows = megabytes * 128 * 7;
         let part = |n| format!("CREATE TABLE {name}_p{n} PARTITION OF {name} FOR VALUES IN ({n})");
-        self.with([format!("CREATE TABLE {name} (part int NOT NULL, filler text NOT NULL) PARTITION BY LIST (part)")])
-            .with((0..parts).map(part))
-            .with([
-                format!("INSERT INTO {name} SELECT i % {parts}, repeat('x', 1060) FROM generate_series(1, {rows}) i"),
-                format!("VACUUM ANALYZE {name}"),
-            ])
+        self.with([format!(
+            "CREATE TABLE {name} (part int NOT NULL, filler text NOT NULL) PARTITION BY LIST (part)"
+        )])
+        .with((0..parts).map(part))
+        .with([
+            format!(
+                "INSERT INTO {name} SELECT i % {parts}, repeat('x', 1060) FROM generate_series(1, {rows}) i"
+            ),
+            format!("VACUUM ANALYZE {name}"),
+        ])
     }
 
     /// Tables `<name>_1` to `<name>_<count>`, empty.

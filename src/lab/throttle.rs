@@ -91,9 +91,11 @@ impl Throttle {
         let id = format!("{}:{}", device.major, device.minor);
         if self.version == 1 {
             // 0 takes a limit away.
-            for (file, value) in
-                [("read_iops", limit.read_iops), ("read_bps", limit.read_bps), ("write_iops", limit.write_iops)]
-            {
+            for (file, value) in [
+                ("read_iops", limit.read_iops),
+                ("read_bps", limit.read_bps),
+                ("write_iops", limit.write_iops),
+            ] {
                 let value = format!("{id} {}", value.unwrap_or(0));
                 self.group.set(&format!("blkio.throttle.{file}_device"), &value)?;
             }

@@ -33,7 +33,8 @@ fn share(tick: &Tick, [first, second]: &[Culprit; 2]) -> f64 {
 
 /// Holds the ticks of an incident against the true share of the first, in percent at each tick.
 fn hold(name: &str, ticks: &[Tick], culprits: &[Culprit; 2], truth: impl Fn(&Tick) -> f64) {
-    let incident: Vec<&Tick> = ticks.iter().filter(|tick| tick.lag >= blameio::lab::verdict::INCIDENT).collect();
+    let incident: Vec<&Tick> =
+        ticks.iter().filter(|tick| tick.lag >= blameio::lab::verdict::INCIDENT).collect();
     assert!(!incident.is_empty(), "{name}: no lag");
     let count = incident.len() as f64;
     let errors: Vec<f64> = incident.iter().map(|tick| (share(tick, culprits) - truth(tick)).abs()).collect();
@@ -52,7 +53,8 @@ fn hold(name: &str, ticks: &[Tick], culprits: &[Culprit; 2], truth: impl Fn(&Tic
     );
     assert!(mean <= SHARE_ERROR, "{name}: {ticks:?}");
     assert!(decided.is_empty() || right >= RIGHT_FIRST, "{name}: {ticks:?}");
-    let named: f64 = last.rows.iter().filter(|row| culprits.iter().any(|c| c.matches(row))).map(|r| r.seconds).sum();
+    let named: f64 =
+        last.rows.iter().filter(|row| culprits.iter().any(|c| c.matches(row))).map(|r| r.seconds).sum();
     assert!(named >= 0.9 * last.lag, "{name}: others are named too: {last:?}");
 }
 
@@ -69,7 +71,7 @@ async fn two_cold_indexes(scene: &mut Scene, rates: [u32; 2]) {
     // Each update needs one page that is cold: the reads are as the updates are.
     let truth = 100.0 * f64::from(rates[0]) / f64::from(rates[0] + rates[1]);
     let ticks = scene.ticks_since(since);
-    scene.lab.heal().await.expect("healed");
+    scene.lab.heal().expect("healed");
     for workload in workloads {
         workload.stop().await.expect("the workload ran");
     }
@@ -108,7 +110,7 @@ async fn a_lock_and_a_cold_index_share_the_lag_by_the_time_that_each_took() {
     lock.release().await.expect("released");
     scene.wait_for_lag(of_lock / 0.3).await;
     let ticks = scene.ticks_since(since);
-    scene.lab.heal().await.expect("healed");
+    scene.lab.heal().expect("healed");
     workload.stop().await.expect("the workload ran");
     scene.wait_in_step().await;
     let culprits = [Culprit::of("lock").table("customers"), orders()];

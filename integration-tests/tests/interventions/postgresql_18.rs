@@ -49,7 +49,7 @@ async fn on_18_replays_own_reads_are_told_from_those_of_the_io_workers() {
     let culprit = Culprit::of("replay").table("orders").index(Schema::COLD_INDEX);
     let judged = scene.verdict("cold index on 18", since, &culprit);
     scene.print_baselines().await;
-    scene.lab.heal().await.expect("healed");
+    scene.lab.heal().expect("healed");
     scene.wait_in_step().await;
     judged.hold();
     workload.stop().await.expect("the workload ran");

@@ -19,12 +19,11 @@ async fn a_cold_index_owes_the_lag_it_makes() {
     let culprit = Culprit::of("replay").table("orders").index(Schema::COLD_INDEX);
     scene.judge("cold index", since, &culprit);
     scene.print_baselines().await;
-    scene.lab.heal().await.expect("healed");
+    scene.lab.heal().expect("healed");
     scene.wait_in_step().await;
     workload.stop().await.expect("the workload ran");
     scene.end().await;
 }
-
 
 fn with(schema: Schema) -> SceneOptions {
     let options = SceneOptions::default();
@@ -48,7 +47,7 @@ async fn a_cold_index_of_many_partitions_is_named_by_the_table_that_people_know(
     let culprit = Culprit::of("replay").table("events").index("events_reference_idx");
     scene.judge("cold partitions", since, &culprit);
     scene.print_baselines().await;
-    scene.lab.heal().await.expect("healed");
+    scene.lab.heal().expect("healed");
     scene.wait_in_step().await;
     workload.stop().await.expect("the workload ran");
     scene.end().await;
@@ -72,7 +71,7 @@ async fn a_cold_toast_table_is_named_by_the_table_that_it_belongs_to() {
     let culprit = Culprit::of("replay").table("documents").kind("toast");
     scene.judge("cold TOAST", since, &culprit);
     scene.print_baselines().await;
-    scene.lab.heal().await.expect("healed");
+    scene.lab.heal().expect("healed");
     scene.wait_in_step().await;
     workload.stop().await.expect("the workload ran");
     scene.end().await;

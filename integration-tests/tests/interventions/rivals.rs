@@ -72,7 +72,9 @@ async fn a_process_that_is_no_database_is_named_by_its_cgroup_or_its_command() {
     };
     let mut scene = scene_of(options(Storage::Shared { bytes })).await;
     if !scene.lab.throttle().is_some_and(blameio::lab::Throttle::leaves_unified_alone) {
-        eprintln!("SKIPPED {test}: the limit of a cgroup of version 2 does not reach processes outside of it");
+        eprintln!(
+            "SKIPPED {test}: the limit of a cgroup of version 2 does not reach processes outside of it"
+        );
         return scene.end().await;
     }
     let file = scene.lab.disk().expect("a disk").path().join("backup");

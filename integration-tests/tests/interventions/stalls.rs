@@ -94,4 +94,3 @@ async fn a_stalled_link_is_transport() {
     workload.stop().await.expect("the workload ran");
     scene.end().await;
 }
-

@@ -70,6 +70,8 @@ async fn more_log_than_a_replica_can_apply_is_demand_of_the_table_that_is_writte
     scene.end().await;
 }
 
+/// Tables that are dropped.
+const TABLES: u32 = 2_000;
 const INDEXES: u32 = 15;
 const ROWS: u32 = 40_000;
 
@@ -92,7 +94,6 @@ async fn dropped_tables_cost_the_processor_time_that_their_buffers_are_looked_fo
     if !can_run("dropped_tables_cost_the_processor_time_that_their_buffers_are_looked_for", false) {
         return;
     }
-    const TABLES: u32 = 2_000;
     // Each dropped table makes the replica look through all of its buffers; the primary's are few.
     let schema = Schema::orders(1_000).with_small_tables("old", TABLES);
     let scene = scene_of(without_flushes(schema, "8GB")).await;
@@ -145,7 +146,7 @@ async fn a_table_of_many_indexes_is_named_for_the_processor_time_that_they_cost(
     let ticks = scene.ticks_since(since).into_iter().map(indexes_as_their_table).collect();
     let judged = scene.verdict_of("many indexes", ticks, &Culprit::of("cpu").table("ledger"));
     scene.print_baselines().await;
-    scene.lab.heal().await.expect("healed");
+    scene.lab.heal().expect("healed");
     scene.wait_in_step().await;
     judged.hold();
     scene.end().await;
