@@ -151,7 +151,9 @@ impl Scene {
     pub async fn wait_for_lag(&self, seconds: f64) {
         let port = self.port();
         let lagged = self.recorder.wait_for(DEADLINE, |tick| tick.port == port && tick.lag >= seconds).await;
-        assert!(lagged, "the injection made no lag of {seconds} s: {:?}", self.recorder.ticks().last());
+        let ticks = self.recorder.ticks();
+        let most = ticks.iter().map(|tick| tick.lag).fold(0.0, f64::max);
+        assert!(lagged, "the injection made {most} s of lag and not {seconds}: {:?}", ticks.last());
     }
 
     /// Waits until the agent sees the replica in step.

@@ -1,8 +1,16 @@
-//! A cgroup of our own that gives a process a part of a processor, as a small container has.
+//! Two ways to give a process a part of a processor: a cgroup, as a small container has, and somebody else who is busy
+//! on the same one.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 
 use super::LabError;
+use super::command::Run;
 use super::control_group::{ControlGroup, Hierarchy};
 
 /// Short, so that a process that is out of its share waits milliseconds.
@@ -54,5 +62,63 @@ impl Quota {
     /// The cgroup's directory.
     pub fn path(&self) -> &Path {
         self.group.path()
+    }
+}
+
+/// A tenth of what an equal would get.
+const NICE: &str = "10";
+
+/// A thread of ours that is always busy on the processor to which a process is bound; the process is the humbler of the
+/// two. Dropping it ends the thread and lets the process go.
+#[derive(Debug)]
+pub struct Busy {
+    pid: i32,
+    before: CpuSet,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Busy {
+    /// Binds `pid` to the last processor that it may use.
+    pub fn beside(pid: i32) -> Result<Self, LabError> {
+        let failed = |errno: nix::errno::Errno| {
+            LabError::file("bind to a processor", Path::new("/proc"))(errno.into())
+        };
+        let before = sched_getaffinity(Pid::from_raw(pid)).map_err(failed)?;
+        let last = (0..CpuSet::count()).rev().find(|cpu| before.is_set(*cpu).unwrap_or(false));
+        let mut one = CpuSet::new();
+        one.set(last.unwrap_or(0)).map_err(failed)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut busy = Self { pid, before, stop: Arc::clone(&stop), thread: None };
+        sched_setaffinity(Pid::from_raw(pid), &one).map_err(failed)?;
+        renice(pid, NICE)?;
+        let spin = move || {
+            if let Err(error) = sched_setaffinity(Pid::from_raw(0), &one) {
+                tracing::warn!(%error, "the busy thread is not bound to its processor");
+            }
+            while !stop.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        };
+        let thread = std::thread::Builder::new().name("busy".to_owned()).spawn(spin);
+        busy.thread = Some(thread.map_err(LabError::file("start the thread", Path::new("busy")))?);
+        Ok(busy)
+    }
+}
+
+fn renice(pid: i32, nice: &str) -> Result<(), LabError> {
+    Run::new("renice").args(["-n", nice, "-p", &pid.to_string()]).output().map(drop)
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread has been reported by itself.
+            let _reported = thread.join();
+        }
+        // It may have ended.
+        let _gone = sched_setaffinity(Pid::from_raw(self.pid), &self.before);
+        let _gone = renice(self.pid, "0");
     }
 }

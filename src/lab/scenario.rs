@@ -12,8 +12,8 @@ use super::injection::ColdFiles;
 use super::interventions::{self, LockConflict, StoppedProcess};
 use super::last_will::LastWill;
 use super::{
-    Binaries, Cluster, GroundTruth, LabError, LabOptions, Limit, Quota, Rival, SlowDisk, StopMode, Storage,
-    Throttle, Updates, Workload, cache, owner, sql,
+    Binaries, Busy, Cluster, GroundTruth, LabError, LabOptions, Limit, Quota, Rival, SlowDisk, StopMode,
+    Storage, Throttle, Updates, Workload, cache, owner, sql,
 };
 
 const CATCH_UP: Duration = Duration::from_mins(1);
@@ -144,6 +144,11 @@ impl Lab {
             Some(slow) => slow.limit(limit),
             None => Err(LabError::NoThrottle { reason: "the replica is on plain storage".to_owned() }),
         }
+    }
+
+    /// Keeps the processor of the process that replays busy with something else.
+    pub fn crowd_processor(&self) -> Result<Busy, LabError> {
+        Busy::beside(self.replica().startup_process()?)
     }
 
     /// Gives the process that replays `percent` of a processor.

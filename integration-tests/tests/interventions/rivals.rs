@@ -2,7 +2,7 @@
 //! process that is no database. Before it, replay reads as much and is in step: what a read costs alone is learned.
 
 use blameio::lab::{Culprit, LabOptions, Limit, Rival, Scan, Schema, Storage, Updates};
-use blameio_integration_tests::scene::{Scene, SceneOptions, can_run};
+use blameio_integration_tests::scene::{Judged, Scene, SceneOptions, can_run};
 
 use super::{LAG, scene_of};
 
@@ -50,9 +50,9 @@ async fn queries_that_read_another_table_owe_the_lag_that_they_make() {
     let since = scene.recorder.ticks().len();
     let scan = Scan::start(&scene.lab.replica().dsn(), ARCHIVE, SESSIONS).await.expect("a scan");
     scene.wait_for_lag(LAG).await;
-    scan.stop().await.expect("the scan ran");
     let culprit = Culprit::of("contention").table(ARCHIVE).role("client");
     let judged = scene.verdict("competing scan", since, &culprit);
+    scan.stop().await.expect("the scan ran");
     scene.print_baselines().await;
     // Without the scan the same work is no lag: it was the scan.
     scene.wait_in_step().await;
@@ -81,17 +81,18 @@ async fn a_process_that_is_no_database_is_named_by_its_cgroup_or_its_command() {
     Rival::file(&file, 256).expect("a file");
     let workload = reading_in_step(&mut scene, BANDWIDTH).await;
     let group = format!("/{}", scene.lab.rival_group());
+    let mut all = Vec::new();
     for (own_group, who) in [(true, group.as_str()), (false, "dd")] {
         let since = scene.recorder.ticks().len();
         let rival = scene.lab.start_rival(&file, own_group).expect("a rival");
         scene.wait_for_lag(LAG).await;
-        drop(rival);
         let culprit = Culprit::of("contention").rival(who);
-        let judged = scene.verdict("foreign process", since, &culprit);
+        all.push(scene.verdict("foreign process", since, &culprit));
         scene.print_baselines().await;
+        drop(rival);
         scene.wait_in_step().await;
-        judged.hold();
     }
+    all.iter().for_each(Judged::hold);
     workload.stop().await.expect("the workload ran");
     scene.end().await;
 }
@@ -103,14 +104,13 @@ async fn another_server_on_the_same_device_is_named_by_its_service_and_table() {
     }
     let mut scene = scene_of(SceneOptions { second: true, ..options(slow()) }).await;
     let second = scene.lab.replicas()[1].dsn();
-    // Both apply the same work: the second needs none of it cold.
     let workload = reading_in_step(&mut scene, DISK).await;
     let since = scene.recorder.ticks().len();
     let scan = Scan::start(&second, ARCHIVE, SESSIONS).await.expect("a scan");
     scene.wait_for_lag(LAG).await;
-    scan.stop().await.expect("the scan ran");
     let culprit = Culprit::of("contention").rival("second").table(ARCHIVE).role("client");
     let judged = scene.verdict("another server", since, &culprit);
+    scan.stop().await.expect("the scan ran");
     scene.print_baselines().await;
     scene.wait_in_step().await;
     judged.hold();
