@@ -65,8 +65,10 @@ impl Quota {
     }
 }
 
-/// A tenth of what an equal would get.
-const NICE: &str = "10";
+/// Weighs a thirtieth of an equal.
+const HUMBLE: i32 = 15;
+/// Weighs nearly thirty of them.
+const PREFERRED: i32 = -15;
 
 /// A thread of ours that is always busy on the processor to which a process is bound; the process is the humbler of the
 /// two. Dropping it ends the thread and lets the process go.
@@ -91,7 +93,7 @@ impl Busy {
         let stop = Arc::new(AtomicBool::new(false));
         let mut busy = Self { pid, before, stop: Arc::clone(&stop), thread: None };
         sched_setaffinity(Pid::from_raw(pid), &one).map_err(failed)?;
-        renice(pid, NICE)?;
+        renice(pid, HUMBLE)?;
         let spin = move || {
             if let Err(error) = sched_setaffinity(Pid::from_raw(0), &one) {
                 tracing::warn!(%error, "the busy thread is not bound to its processor");
@@ -106,8 +108,21 @@ impl Busy {
     }
 }
 
-fn renice(pid: i32, nice: &str) -> Result<(), LabError> {
-    Run::new("renice").args(["-n", nice, "-p", &pid.to_string()]).output().map(drop)
+/// Lets a process have a processor whenever it wants one, before all others.
+pub fn prefer(pid: i32) -> Result<(), LabError> {
+    renice(pid, PREFERRED)
+}
+
+fn renice(pid: i32, nice: i32) -> Result<(), LabError> {
+    let nice = nice.to_string();
+    Run::new("renice").args(["-n", &nice, "-p", &pid.to_string()]).output()?;
+    // Where each session is a group of its own to the scheduler, as a server's processes are, the group's weight counts.
+    let group = Path::new("/proc").join(pid.to_string()).join("autogroup");
+    if group.exists() {
+        std::fs::write(&group, nice).map_err(LabError::file("write to", &group))
+    } else {
+        Ok(())
+    }
 }
 
 impl Drop for Busy {
@@ -119,6 +134,6 @@ impl Drop for Busy {
         }
         // It may have ended.
         let _gone = sched_setaffinity(Pid::from_raw(self.pid), &self.before);
-        let _gone = renice(self.pid, "0");
+        let _gone = renice(self.pid, 0);
     }
 }

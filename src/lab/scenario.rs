@@ -13,7 +13,7 @@ use super::interventions::{self, LockConflict, StoppedProcess};
 use super::last_will::LastWill;
 use super::{
     Binaries, Busy, Cluster, GroundTruth, LabError, LabOptions, Limit, Quota, Rival, SlowDisk, StopMode,
-    Storage, Throttle, Updates, Workload, cache, owner, sql,
+    Storage, Throttle, Updates, Workload, cache, owner, processor, sql,
 };
 
 const CATCH_UP: Duration = Duration::from_mins(1);
@@ -144,6 +144,12 @@ impl Lab {
             Some(slow) => slow.limit(limit),
             None => Err(LabError::NoThrottle { reason: "the replica is on plain storage".to_owned() }),
         }
+    }
+
+    /// Lets the process that replays have a processor whenever it wants one: what the rest of the laboratory does on the
+    /// same host is not in its way.
+    pub fn prefer_replay(&self) -> Result<(), LabError> {
+        processor::prefer(self.replica().startup_process()?)
     }
 
     /// Keeps the processor of the process that replays busy with something else.

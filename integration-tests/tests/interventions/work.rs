@@ -56,6 +56,7 @@ async fn more_log_than_a_replica_can_apply_is_demand_of_the_table_that_is_writte
     // primary, always as much. Two sessions of the primary make far more than that.
     let schema = Schema::orders(1_000).with_many_indexes("ledger", INDEXES, ROWS);
     let scene = scene_of(without_flushes(schema, "256kB")).await;
+    scene.lab.prefer_replay().expect("preferred");
     let workload = scene.lab.start_workload(&ledger(), Lab::RATE).await.expect("a workload");
     scene.warm_up().await;
     scene.warm_up().await;
