@@ -63,13 +63,15 @@ impl Schema {
     /// A table with `indexes` indexes besides its primary key, all small.
     #[must_use]
     pub fn with_many_indexes(self, name: &str, indexes: u32, rows: u32) -> Self {
-        let columns: Vec<String> = (0..indexes).map(|n| format!("c{n} int NOT NULL DEFAULT 0")).collect();
-        self.with([format!(
-            "CREATE TABLE {name} (id bigint PRIMARY KEY, {}) WITH (fillfactor = 50)",
-            columns.join(", ")
-        )])
-        .with([format!("INSERT INTO {name} (id) SELECT i FROM generate_series(1, {rows}) i")])
-        .with((0..indexes).map(|n| format!("CREATE INDEX {name}_c{n}_idx ON {name} (c{n})")))
+        let columns: Vec<String> = (0..indexes).map(|n| format!("c{n} int NOT NULL")).collect();
+        let random = ", (random() * 1e6)::int".repeat(indexes as usize);
+        let columns = columns.join(", ");
+        let index = |n| format!("CREATE INDEX {name}_c{n}_idx ON {name} (c{n}) WITH (fillfactor = 40)");
+        self.with([
+            format!("CREATE TABLE {name} (id bigint PRIMARY KEY, {columns}) WITH (fillfactor = 50)"),
+            format!("INSERT INTO {name} SELECT i{random} FROM generate_series(1, {rows}) i"),
+        ])
+        .with((0..indexes).map(index))
         .with([format!("VACUUM ANALYZE {name}")])
     }
 
@@ -106,6 +108,23 @@ impl Schema {
         self.with((1..=count).step_by(100).map(chunk))
     }
 
+    /// A function for [`Updates::mixed`] over two tables made by [`Schema::with_reference_table`], or `orders`.
+    #[must_use]
+    pub fn with_mixture(self, first: &str, second: &str) -> Self {
+        let update = |table| {
+            format!(
+                "UPDATE {table} SET reference = md5(random()::text), status = (random() * 4)::int WHERE id = k;"
+            )
+        };
+        self.with([format!(
+            "CREATE FUNCTION mixed(keys bigint[], of_ten int) RETURNS void LANGUAGE plpgsql AS $$ \
+             DECLARE k bigint; BEGIN FOREACH k IN ARRAY keys LOOP \
+             IF k * 7 % 10 < of_ten THEN {} ELSE {} END IF; END LOOP; END $$",
+            update(first),
+            update(second)
+        )])
+    }
+
     fn with(mut self, statements: impl IntoIterator<Item = String>) -> Self {
         self.setup.extend(statements);
         self
@@ -122,6 +141,12 @@ impl Updates {
              WHERE id = ANY($1::bigint[])"
         );
         Self { sql, keys }
+    }
+
+    /// Updates two tables in turn, the first `of_ten` times of ten: the log has the same mixture everywhere.
+    #[must_use]
+    pub fn mixed(of_ten: u32, keys: i64) -> Self {
+        Self { sql: format!("SELECT mixed($1::bigint[], {of_ten})"), keys }
     }
 
     /// Adds orders, each with an entry in a random page of the index. Nothing dies: no query on a replica stands in
