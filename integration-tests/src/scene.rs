@@ -39,6 +39,8 @@ pub struct SceneOptions {
     pub lab: LabOptions,
     /// Whether the agent may ask the primary.
     pub with_primary: bool,
+    /// Whether a second replica is on the same disk, watched by the same agent as `database/second`.
+    pub second: bool,
     /// More of the configuration, merged over the usual one.
     pub more: String,
 }
@@ -50,6 +52,7 @@ impl Default for SceneOptions {
         Self {
             lab: LabOptions { storage, ..LabOptions::default() },
             with_primary: true,
+            second: false,
             more: "{}".to_owned(),
         }
     }
@@ -78,8 +81,8 @@ pub fn configuration(replica: &str, primary: Option<&str>) -> String {
     let primary = primary.map(|dsn| format!(", primary_dsn: '{dsn}'")).unwrap_or_default();
     format!(
         "extensions: {{database/replica: {{dsn: '{replica}'{primary}}}}}\n\
-         receivers: {{file_io: , replication: }}\n\
-         processors: {{db_resolver: , lag_attribution: }}\n\
+         receivers: {{file_io: {{state_directory: ''}}, replication: }}\n\
+         processors: {{db_resolver: , lag_attribution: {{state_directory: ''}}}}\n\
          exporters: {{debug: }}\n\
          service:\n\
          \x20 extensions: [database/replica]\n\
@@ -106,12 +109,28 @@ pub async fn start_agent(configs: &[String], recorder: &Arc<Recorder>) -> Agent 
 impl Scene {
     /// Builds the laboratory, starts the agent, and waits until it measures.
     pub async fn build(options: SceneOptions) -> Self {
-        let lab = Lab::build(options.lab).await.expect("a laboratory");
+        let mut lab = Lab::build(options.lab.clone()).await.expect("a laboratory");
+        if options.second {
+            lab.add_replica().expect("a second replica");
+        }
+        Self::watch(lab, options).await
+    }
+
+    /// Starts the agent on a laboratory that is there already, whatever goes on in it.
+    pub async fn watch(lab: Lab, options: SceneOptions) -> Self {
+        let second = lab.replicas().get(1).map(blameio::lab::Cluster::dsn);
         let replayed = Replayed::start(&lab.replica().dsn()).await.expect("the replica answers");
         let recorder = Arc::new(Recorder::default());
         let primary = lab.primary().dsn();
         let usual = configuration(&lab.replica().dsn(), options.with_primary.then_some(primary.as_str()));
-        let agent = start_agent(&[usual, options.more], &recorder).await;
+        let mut configs = vec![usual, options.more];
+        configs.extend(second.map(|second| {
+            format!(
+                "extensions: {{database/second: {{dsn: '{second}', primary_dsn: '{primary}'}}}}\n\
+                 service: {{extensions: [database/replica, database/second]}}\n"
+            )
+        }));
+        let agent = start_agent(&configs, &recorder).await;
         Self { lab, recorder, agent, replayed }
     }
 
@@ -130,30 +149,48 @@ impl Scene {
 
     /// Waits until the agent sees so much lag.
     pub async fn wait_for_lag(&self, seconds: f64) {
-        let lagged = self.recorder.wait_for(DEADLINE, |tick| tick.lag >= seconds).await;
-        assert!(lagged, "the injection made no lag of {seconds} s: {:?}", self.recorder.ticks().last());
+        let port = self.port();
+        let lagged = self.recorder.wait_for(DEADLINE, |tick| tick.port == port && tick.lag >= seconds).await;
+        let ticks = self.recorder.ticks();
+        let most = ticks.iter().map(|tick| tick.lag).fold(0.0, f64::max);
+        assert!(lagged, "the injection made {most} s of lag and not {seconds}: {:?}", ticks.last());
     }
 
     /// Waits until the agent sees the replica in step.
     pub async fn wait_in_step(&self) {
-        let in_step = self.recorder.wait_for(DEADLINE, |tick| tick.lag < 0.1).await;
+        let port = self.port();
+        let in_step = self.recorder.wait_for(DEADLINE, |tick| tick.port == port && tick.lag < 0.1).await;
         assert!(in_step, "the replica does not catch up: {:?}", self.recorder.ticks().last());
     }
 
-    /// Judges everything since a tick, prints it with the baselines, and holds it against the promises that every
-    /// single-cause intervention has to keep.
-    pub fn judge(&self, name: &str, since: usize, culprit: &Culprit) -> Verdict {
-        let ticks = &self.recorder.ticks()[since..];
-        let verdict = Verdict::of(ticks, Some(culprit));
-        let error = self.lag_error(ticks);
+    fn port(&self) -> i64 {
+        self.lab.replica().port().into()
+    }
+
+    /// What was said of the replica since a tick.
+    pub fn ticks_since(&self, since: usize) -> Vec<Tick> {
+        let port = self.port();
+        self.recorder.ticks().into_iter().skip(since).filter(|tick| tick.port == port).collect()
+    }
+
+    /// Judges everything since a tick and holds it against the promises that every single-cause intervention has to
+    /// keep.
+    pub fn judge(&self, name: &str, since: usize, culprit: &Culprit) {
+        self.verdict(name, since, culprit).hold();
+    }
+
+    /// Judges everything since a tick and prints it; what it is worth is asserted by [`Judged::hold`].
+    pub fn verdict(&self, name: &str, since: usize, culprit: &Culprit) -> Judged {
+        self.verdict_of(name, self.ticks_since(since), culprit)
+    }
+
+    /// The same of ticks in which rows were put together.
+    pub fn verdict_of(&self, name: &str, ticks: Vec<Tick>, culprit: &Culprit) -> Judged {
+        let verdict = Verdict::of(&ticks, Some(culprit));
+        let error = self.lag_error(&ticks);
         println!("{name}: injected {culprit}\n  {verdict:?}\n  lag error against P(flushed): {error:?}");
         println!("  last tick: {:?}", ticks.last());
-        assert!(verdict.worst_sum_error <= 0.01, "{name}: blame does not sum to the lag: {verdict:?}");
-        assert!(verdict.right_first >= 0.95, "{name}: {culprit} is not first: {verdict:?}\n{ticks:?}");
-        assert!(verdict.unknown <= 0.05, "{name}: too much is unknown: {verdict:?}\n{ticks:?}");
-        assert!(verdict.strangers.is_empty(), "{name}: somebody else is named too: {verdict:?}\n{ticks:?}");
-        assert!(error.mean <= 0.020, "{name}: the lag is not the lag: {error:?}");
-        verdict
+        Judged { name: name.to_owned(), culprit: culprit.clone(), ticks, verdict, error }
     }
 
     /// How far the lag is from the truth at its own timestamp, in seconds.
@@ -171,6 +208,14 @@ impl Scene {
         for (key, moved) in rows.iter().take(5) {
             println!("    {key:?} {:.1} %", *moved / sum * 100.0);
         }
+        let devices = self.recorder.devices();
+        let mut rows: Vec<_> = devices.iter().filter(|(_, seconds)| **seconds > 0.0).collect();
+        rows.sort_by(|left, right| right.1.total_cmp(left.1));
+        let sum: f64 = rows.iter().map(|(_, seconds)| **seconds).sum();
+        println!("  baseline, share of device time (device, table or culprit, index, role):");
+        for (key, seconds) in rows.iter().take(5) {
+            println!("    {key:?} {:.1} %", *seconds / sum * 100.0);
+        }
         let statio = "SELECT COALESCE(sum(heap_blks_read + COALESCE(idx_blks_read, 0)), 0)::bigint \
                       FROM pg_statio_user_tables";
         let blocks: i64 = self.lab.replica_client().query_one(statio, &[]).await.expect("pg_statio").get(0);
@@ -185,6 +230,30 @@ impl Scene {
         agent.shutdown().await;
         replayed.stop().await;
         drop(lab);
+    }
+}
+
+/// What the agent said of an injection.
+#[must_use]
+#[derive(Debug)]
+pub struct Judged {
+    name: String,
+    culprit: Culprit,
+    ticks: Vec<Tick>,
+    /// How right it was.
+    pub verdict: Verdict,
+    error: LagError,
+}
+
+impl Judged {
+    /// Asserts what every single-cause intervention has to keep.
+    pub fn hold(&self) {
+        let Self { name, culprit, ticks, verdict, error } = self;
+        assert!(verdict.worst_sum_error <= 0.01, "{name}: blame does not sum to the lag: {verdict:?}");
+        assert!(verdict.right_first >= 0.95, "{name}: {culprit} is not first: {verdict:?}\n{ticks:?}");
+        assert!(verdict.unknown <= 0.05, "{name}: too much is unknown: {verdict:?}\n{ticks:?}");
+        assert!(verdict.strangers.is_empty(), "{name}: somebody else is named too: {verdict:?}\n{ticks:?}");
+        assert!(error.mean <= 0.020, "{name}: the lag is not the lag: {error:?}");
     }
 }
 

@@ -4,6 +4,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use blameio::lab::{
     Binaries, Cluster, Culprit, Lab, LabOptions, Recorder, Schema, Settings, StopMode, Storage, Updates,
+    Verdict,
 };
 use blameio_integration_tests::scene::{DEADLINE, Scene, SceneOptions, can_run, configuration, start_agent};
 use tokio::{
@@ -48,12 +49,112 @@ async fn a_restarted_replica_is_watched_again_and_blamed_rightly() {
     let since = scene.recorder.ticks().len();
     scene.lab.inject_cold_index().await.expect("an injection");
     scene.wait_for_lag(6.0).await;
-    let culprit = Culprit {
-        cause: "replay",
-        table: Some("orders".to_owned()),
-        index: Some(Schema::COLD_INDEX.to_owned()),
-    };
+    let culprit = Culprit::of("replay").table("orders").index(Schema::COLD_INDEX);
     scene.judge("cold index after a restart", since, &culprit);
+    workload.stop().await.expect("the workload ran");
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lag_from_before_the_agent_is_unknown_until_it_is_drained() {
+    if !can_run("a_lag_from_before_the_agent_is_unknown_until_it_is_drained", true) {
+        return;
+    }
+    let options = SceneOptions::default();
+    let mut lab = Lab::build(options.lab.clone()).await.expect("a laboratory");
+    let workload = lab.start_workload(&Updates::orders(), Lab::RATE).await.expect("a workload");
+    lab.inject_cold_index().await.expect("an injection");
+    let end = std::time::Instant::now() + DEADLINE;
+    while lab.true_lag().await.expect("the true lag") < Duration::from_secs(5) {
+        assert!(std::time::Instant::now() < end, "the injection made no lag");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let mut scene = Scene::watch(lab, options).await;
+    scene.warm_up().await;
+    let ticks = scene.ticks_since(0);
+    println!("first and last tick of a lag from before: {:?} {:?}", ticks.first(), ticks.last());
+    let before = ticks.first().expect("ticks");
+    assert!(before.unknown() >= 0.9 * before.lag, "{before:?}");
+    let verdict = Verdict::of(&ticks, None);
+    assert!(verdict.worst_sum_error <= 0.01, "{verdict:?}");
+    // What is added from now on is seen: nobody but the index may be named for it.
+    let culprit = Culprit::of("replay").table("orders").index(Schema::COLD_INDEX);
+    let verdict = Verdict::of(&ticks, Some(&culprit));
+    assert!(verdict.strangers.is_empty(), "{verdict:?}");
+    scene.lab.heal().expect("healed");
+    scene.wait_in_step().await;
+    scene.warm_up().await;
+    let since = scene.recorder.ticks().len();
+    scene.lab.inject_cold_index().await.expect("an injection");
+    scene.wait_for_lag(6.0).await;
+    scene.judge("cold index after a start in the middle", since, &culprit);
+    workload.stop().await.expect("the workload ran");
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_primary_is_asked_again_and_its_replica_blamed_rightly() {
+    if !can_run("a_restarted_primary_is_asked_again_and_its_replica_blamed_rightly", true) {
+        return;
+    }
+    let mut scene = Scene::build(SceneOptions::default()).await;
+    scene.warm_up().await;
+    let workload = scene.lab.start_workload(&Updates::orders(), Lab::RATE).await.expect("a workload");
+    scene.warm_up().await;
+    let restart = scene.recorder.ticks().len();
+    drop(workload);
+    scene.lab.restart_primary(StopMode::Fast).await.expect("restarted");
+    let workload = scene.lab.start_workload(&Updates::orders(), Lab::RATE).await.expect("a workload");
+    // The replica asks for its upstream again after some seconds.
+    let caught_up = scene.lab.wait_caught_up(DEADLINE).await;
+    caught_up.expect("the replica finds its primary again");
+    scene.wait_in_step().await;
+    let verdict = Verdict::of(&scene.ticks_since(restart), Some(&Culprit::of("transport")));
+    println!("a primary that was away: {verdict:?}");
+    assert!(verdict.worst_sum_error <= 0.01, "{verdict:?}");
+    assert!(verdict.strangers.is_empty(), "what the restart held up is the link's or nobody's: {verdict:?}");
+    scene.warm_up().await;
+    let since = scene.recorder.ticks().len();
+    scene.lab.inject_cold_index().await.expect("an injection");
+    scene.wait_for_lag(6.0).await;
+    let culprit = Culprit::of("replay").table("orders").index(Schema::COLD_INDEX);
+    scene.judge("cold index after a restart of the primary", since, &culprit);
+    assert!(scene.recorder.sources().contains(&"primary".to_owned()), "{:?}", scene.recorder.sources());
+    workload.stop().await.expect("the workload ran");
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_promoted_replica_has_no_lag_and_no_blame_any_more() {
+    if !can_run("a_promoted_replica_has_no_lag_and_no_blame_any_more", false) {
+        return;
+    }
+    let scene = Scene::build(plain()).await;
+    let port = i64::from(scene.lab.replica().port());
+    let workload = scene.lab.start_workload(&Updates::customers(), Lab::RATE).await.expect("a workload");
+    scene.warm_up().await;
+    scene.lab.pause_replay().await.expect("paused");
+    scene.wait_for_lag(2.0).await;
+    scene.lab.resume_replay().await.expect("resumed");
+    scene.lab.replica().promote().expect("promoted");
+    let promoted = || {
+        scene.recorder.state(port).as_deref() == Some("promoted")
+            && scene.recorder.lag_is_ended(port)
+            && scene.recorder.shown_blame(port) == 0
+    };
+    let end = std::time::Instant::now() + DEADLINE;
+    while !promoted() {
+        let (state, ended) = (scene.recorder.state(port), scene.recorder.lag_is_ended(port));
+        let blame = scene.recorder.shown_blame(port);
+        assert!(
+            std::time::Instant::now() < end,
+            "state {state:?}, lag ended: {ended}, rows of blame: {blame}"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let ticks = scene.recorder.ticks().len();
+    let more = scene.recorder.wait_for(Duration::from_secs(3), |tick| tick.port == port).await;
+    assert!(!more, "a server that is no replica has a lag again: {:?}", &scene.recorder.ticks()[ticks..]);
     workload.stop().await.expect("the workload ran");
     scene.end().await;
 }

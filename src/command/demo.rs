@@ -92,12 +92,10 @@ impl Injection {
     fn culprit(&self) -> Option<Culprit> {
         match self {
             Self::None => None,
-            Self::ColdIndex => Some(Culprit {
-                cause: "replay",
-                table: Some("orders".to_owned()),
-                index: Some(crate::lab::Schema::COLD_INDEX.to_owned()),
-            }),
-            Self::Lock => Some(Culprit { cause: "lock", table: Some("orders".to_owned()), index: None }),
+            Self::ColdIndex => {
+                Some(Culprit::of("replay").table("orders").index(crate::lab::Schema::COLD_INDEX))
+            }
+            Self::Lock => Some(Culprit::of("lock").table("orders")),
         }
     }
 

@@ -7,9 +7,12 @@ use std::path::{Path, PathBuf};
 use super::LabError;
 use super::command::Run;
 
-const NEEDED: [&str; 4] = ["initdb", "postgres", "pg_basebackup", "pg_ctl"];
+const NEEDED: [&str; 3] = ["initdb", "postgres", "pg_ctl"];
 
-/// A directory that holds `initdb`, `postgres`, `pg_basebackup` and `pg_ctl`.
+/// Names the directory to use, instead of a search.
+pub const DIRECTORY: &str = "BLAMEIO_POSTGRESQL";
+
+/// A directory that holds `initdb`, `postgres` and `pg_ctl`; `pg_basebackup` is used where it is there.
 #[derive(Debug, Clone)]
 pub struct Binaries {
     dir: PathBuf,
@@ -17,9 +20,12 @@ pub struct Binaries {
 }
 
 impl Binaries {
-    /// Looks into `explicit` alone when it is given; else asks `pg_config`, then takes the highest version under
-    /// the distributions' directories, then each directory of PATH.
+    /// Looks into `explicit` alone when it is given, or into the directory that [`DIRECTORY`] names; else asks
+    /// `pg_config`, then takes the highest version under the distributions' directories, then each directory of
+    /// PATH, then what `scripts/setup` fetched.
     pub fn find(explicit: Option<&Path>) -> Result<Self, LabError> {
+        let named = std::env::var_os(DIRECTORY).map(PathBuf::from);
+        let explicit = explicit.or(named.as_deref());
         let candidates = match explicit {
             Some(dir) => vec![dir.to_owned()],
             None => candidates(),
@@ -36,8 +42,22 @@ impl Binaries {
                 missing: missing.collect::<Vec<_>>().join(", "),
             });
         }
-        let tried = candidates.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(", ");
-        Err(LabError::NoBinaries { tried: if tried.is_empty() { "PATH".to_owned() } else { tried } })
+        Err(LabError::NoBinaries { tried: shown(&candidates) })
+    }
+
+    /// The programs of one major version, wherever they are.
+    pub fn version(major: u32) -> Result<Self, LabError> {
+        let all = candidates();
+        let complete = all.iter().filter(|dir| NEEDED.iter().all(|name| dir.join(name).is_file()));
+        let mut found = complete.filter_map(|dir| Self::find(Some(dir)).ok());
+        found
+            .find(|binaries| binaries.major == major)
+            .ok_or_else(|| LabError::NoBinaries { tried: format!("version {major}; {}", shown(&all)) })
+    }
+
+    /// Whether a replica can be made while its primary runs.
+    pub fn can_copy_running(&self) -> bool {
+        self.dir.join("pg_basebackup").is_file()
     }
 
     /// The directory.
@@ -55,6 +75,11 @@ impl Binaries {
     }
 }
 
+fn shown(dirs: &[PathBuf]) -> String {
+    let tried = dirs.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(", ");
+    if tried.is_empty() { "PATH".to_owned() } else { tried }
+}
+
 fn candidates() -> Vec<PathBuf> {
     let mut dirs = Vec::new();
     if let Ok(answer) = Run::new("pg_config").arg("--bindir").output() {
@@ -64,6 +89,7 @@ fn candidates() -> Vec<PathBuf> {
     dirs.extend(versioned("/usr", "pgsql-"));
     let path = std::env::var_os("PATH").unwrap_or_default();
     dirs.extend(std::env::split_paths(&path));
+    dirs.extend(versioned("/var/cache/blameio", "postgresql-"));
     dirs
 }
 

@@ -74,6 +74,22 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// The same for programs without `pg_basebackup`: `primary` is stopped, copied as it lies, and started again.
+    /// It has no replication slot; the laboratory's primaries keep their WAL.
+    pub fn copied_from(primary: &mut Self, dir: &Path, settings: &Settings) -> Result<Self, LabError> {
+        let mut cluster = Self::prepare(&primary.binaries, dir)?;
+        primary.stop(StopMode::Fast);
+        Run::new("cp").arg("-a").arg(primary.data().join(".")).arg(cluster.data()).output()?;
+        primary.start()?;
+        let upstream = format!("host=127.0.0.1 port={} user=postgres", primary.port);
+        let link = Settings::default().with("primary_conninfo", &upstream);
+        cluster.configure(&link.and(&Settings::replica_base(cluster.binaries.major())).and(settings))?;
+        let signal = cluster.data().join("standby.signal");
+        std::fs::write(&signal, "").map_err(LabError::file("create", &signal))?;
+        cluster.first_start()?;
+        Ok(cluster)
+    }
+
     fn prepare(binaries: &Binaries, dir: &Path) -> Result<Self, LabError> {
         let owner = server_owner();
         for path in [dir.to_owned(), dir.join("data"), dir.join("sockets")] {

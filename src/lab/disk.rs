@@ -47,11 +47,21 @@ pub struct SlowDisk {
 impl SlowDisk {
     /// Makes `dir/disk.img` of `bytes` and mounts it at `dir/mnt`. Needs root.
     pub fn create(dir: &Path, bytes: u64) -> Result<Self, LabError> {
+        Self::create_at(dir.join("disk.img"), dir.join("mnt"), bytes)
+    }
+
+    /// A disk on a disk, mounted at `dir/mnt` and `dir/below`. Where the lower one is limited, requests are in flight on
+    /// the upper one for as long as they wait: it looks to everybody as a slow device does.
+    pub fn create_pair(dir: &Path, bytes: u64) -> Result<(Self, Self), LabError> {
+        let below = Self::create_at(dir.join("below.img"), dir.join("below"), bytes + bytes / 8)?;
+        let above = Self::create_at(below.path().join("disk.img"), dir.join("mnt"), bytes)?;
+        Ok((above, below))
+    }
+
+    fn create_at(image: PathBuf, mount_point: PathBuf, bytes: u64) -> Result<Self, LabError> {
         if !Uid::effective().is_root() {
             return Err(LabError::NotRoot { what: "a loop device" });
         }
-        let image = dir.join("disk.img");
-        let mount_point = dir.join("mnt");
         File::create(&image)
             .and_then(|file| file.set_len(bytes))
             .map_err(LabError::file("create", &image))?;

@@ -113,17 +113,23 @@ fn sample_until(
         .enable_all()
         .build()
         .map_err(LabError::file("make a runtime for", std::path::Path::new("ground-truth")))?;
-    let client = runtime.block_on(sql::connect(dsn))?;
-    let query = "SELECT pg_current_wal_flush_lsn()";
-    let statement = runtime.block_on(client.prepare(query)).map_err(LabError::sql(query))?;
+    let mut client = Some(runtime.block_on(sql::connect(dsn))?);
+    let mut known = false;
     loop {
         let asked = SystemTime::now();
-        let row = runtime.block_on(client.query_one(&statement, &[])).map_err(LabError::sql(query))?;
-        let lsn: tokio_postgres::types::PgLsn = row.try_get(0).map_err(LabError::sql(query))?;
-        // The server looked somewhere between question and answer.
-        let at = asked + asked.elapsed().unwrap_or_default() / 2;
-        push(&mut lock(timeline), Sample { lsn: lsn.into(), at });
-        let _full_after_the_first = ready.try_send(Ok(()));
+        let flushed = client.as_ref().map(|client| runtime.block_on(sql::flushed(client)));
+        match flushed {
+            Some(Ok(lsn)) => {
+                // The server looked somewhere between question and answer.
+                let at = asked + asked.elapsed().unwrap_or_default() / 2;
+                push(&mut lock(timeline), Sample { lsn, at });
+                let _full_after_the_first = ready.try_send(Ok(()));
+                known = true;
+            }
+            Some(Err(error)) if !known => return Err(error),
+            // It was restarted: a primary that is down flushes nothing.
+            Some(Err(_)) | None => client = runtime.block_on(sql::connect(dsn)).ok(),
+        }
         if !go_on() {
             return Ok(());
         }

@@ -18,11 +18,13 @@ pub struct ColdFiles {
     /// Dropping it tells the thread to end.
     stop: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
+    files: Vec<PathBuf>,
 }
 
 impl ColdFiles {
     /// Starts; `first` are the relations' first files, their segments are looked up anew each time.
     pub fn keep(first: Vec<PathBuf>) -> Result<Self, LabError> {
+        let files = first.clone();
         let evict =
             move || cache::evict(&first.iter().flat_map(|file| cache::segments(file)).collect::<Vec<_>>());
         evict()?;
@@ -37,16 +39,27 @@ impl ColdFiles {
                 }
             })
             .map_err(LabError::file("start the thread", std::path::Path::new("cold-files")))?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
+        Ok(Self { stop: Some(stop), thread: Some(thread), files })
     }
-}
 
-impl Drop for ColdFiles {
-    fn drop(&mut self) {
+    /// Ends it, and brings the files back into memory.
+    pub fn warm(mut self) -> Result<(), LabError> {
+        self.end();
+        let files: Vec<_> = self.files.iter().flat_map(|file| cache::segments(file)).collect();
+        cache::warm(&files).map(drop)
+    }
+
+    fn end(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
             // A panic of the thread has been reported by itself.
             let _reported = thread.join();
         }
+    }
+}
+
+impl Drop for ColdFiles {
+    fn drop(&mut self) {
+        self.end();
     }
 }

@@ -60,11 +60,12 @@ impl LockConflict {
     /// replicas have it at -1.
     pub async fn hold(primary_dsn: &str, replica_dsn: &str, table: &str) -> Result<Self, LabError> {
         let holder = sql::connect(replica_dsn).await?;
-        // Read committed: between statements it has locks but no snapshot, so that only the lock is in the way.
-        sql::execute(&holder, &format!("BEGIN; SELECT FROM {table} LIMIT 1")).await?;
+        // Before the transaction: a prepared statement in it leaves a portal open, and that a snapshot.
         let query = "SELECT pg_backend_pid()";
         let row = holder.query_one(query, &[]).await.map_err(LabError::sql(query))?;
         let backend = row.try_get(0).map_err(LabError::sql(query))?;
+        // Read committed: between statements it has locks but no snapshot, so that only the lock is in the way.
+        sql::execute(&holder, &format!("BEGIN; SELECT FROM {table} LIMIT 1")).await?;
         let primary = sql::connect(primary_dsn).await?;
         // The commit flushes the record of the lock.
         let lock = format!("BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE; COMMIT");

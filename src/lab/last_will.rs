@@ -3,27 +3,38 @@
 //! A shell waits for the end of a pipe whose other end only our process holds: the kernel closes it however we
 //! end. It does nothing in an orderly end; `Drop` of the parts does the work then and ends the shell.
 
+use std::collections::BTreeSet;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-/// `$1` is the laboratory's directory, `$2` its cgroup or empty. A pid from a file counts only while that
-/// process works in the data directory: the number may have gone to another.
+use super::control_group::Hierarchy;
+
+/// `$1` is the laboratory's directory; after it come the roots of hierarchies that may hold cgroups of its name. A pid
+/// from a file counts only while that process works in the data directory: the number may have gone to another.
 const SCRIPT: &str = r#"
 read -r _
+dir=$1
+shift
 postmasters() {
-    for data in "$1/primary/data" "$1/replica/data" "$1/mnt/replica/data"; do
+    for data in "$1"/*/data "$1"/mnt/*/data; do
         pid=$(head -n 1 "$data/postmaster.pid") || continue
         [ "$(readlink "/proc/$pid/cwd")" = "$data" ] && echo "$pid"
     done
 }
-for pid in $(postmasters "$1"); do kill -QUIT "$pid"; done
+for pid in $(postmasters "$dir"); do kill -QUIT "$pid"; done
 n=0
-while [ -n "$(postmasters "$1")" ] && [ "$n" -lt 80 ]; do sleep 0.1; n=$((n + 1)); done
-for pid in $(postmasters "$1"); do kill -KILL "$pid"; done
-if [ -d "$1/mnt" ]; then umount "$1/mnt" || { sleep 1; umount -l "$1/mnt"; }; fi
-if [ -n "$2" ]; then rmdir "$2" || { sleep 1; rmdir "$2"; }; fi
-rm -rf --one-file-system -- "$1"
+while [ -n "$(postmasters "$dir")" ] && [ "$n" -lt 80 ]; do sleep 0.1; n=$((n + 1)); done
+for pid in $(postmasters "$dir"); do kill -KILL "$pid"; done
+groups() {
+    for root in "$@"; do for group in "$root/${dir##*/}"*; do [ -d "$group" ] && echo "$group"; done; done
+}
+for group in $(groups "$@"); do for pid in $(cat "$group/cgroup.procs"); do kill -KILL "$pid"; done; done
+for mount in "$dir/mnt" "$dir/below"; do
+    if [ -d "$mount" ]; then umount "$mount" || { sleep 1; umount -l "$mount"; }; fi
+done
+for group in $(groups "$@"); do rmdir "$group" || { sleep 1; rmdir "$group"; }; done
+rm -rf --one-file-system -- "$dir"
 "#;
 
 /// The waiting shell.
@@ -35,11 +46,13 @@ pub(crate) struct LastWill {
 
 impl LastWill {
     /// `dir` must be free of symbolic links. Without a shell the laboratory goes on unguarded.
-    pub(crate) fn write(dir: &Path, cgroup: Option<&Path>) -> Self {
+    pub(crate) fn write(dir: &Path) -> Self {
+        let hierarchies = ["blkio", "cpu", ""].into_iter().flat_map(Hierarchy::with);
+        let roots: BTreeSet<_> = hierarchies.map(|hierarchy| hierarchy.root().to_owned()).collect();
         let spawned = Command::new("/bin/sh")
             .args(["-c", SCRIPT, "blameio-lab"])
             .arg(dir)
-            .arg(cgroup.unwrap_or(Path::new("")))
+            .args(roots)
             .current_dir("/")
             // Else a terminal's Ctrl-C would end it with us.
             .process_group(0)

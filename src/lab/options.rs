@@ -12,6 +12,12 @@ pub enum Storage {
         /// Size of its sparse image.
         bytes: u64,
     },
+    /// On such a device on top of another, which is the one that is limited: a device that is slow in the eyes of all
+    /// who use it, whatever the limit is made of. Needs root and a cgroup.
+    Shared {
+        /// Size of the sparse image.
+        bytes: u64,
+    },
     /// Beside the primary. No root; `inject_cold_index` is refused.
     Plain,
 }

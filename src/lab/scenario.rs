@@ -12,8 +12,8 @@ use super::injection::ColdFiles;
 use super::interventions::{self, LockConflict, StoppedProcess};
 use super::last_will::LastWill;
 use super::{
-    Binaries, Cluster, GroundTruth, LabError, LabOptions, Limit, SlowDisk, StopMode, Storage, Throttle,
-    Updates, Workload, cache, owner, sql,
+    Binaries, Busy, Cluster, GroundTruth, LabError, LabOptions, Limit, Quota, Rival, SlowDisk, StopMode,
+    Storage, Throttle, Updates, Workload, cache, owner, processor, sql,
 };
 
 const CATCH_UP: Duration = Duration::from_mins(1);
@@ -22,6 +22,14 @@ const CATCH_UP: Duration = Duration::from_mins(1);
 struct Slow {
     throttle: Throttle,
     disk: SlowDisk,
+    /// Under the disk; the one that is limited, where there is one.
+    below: Option<SlowDisk>,
+}
+
+impl Slow {
+    fn limit(&self, limit: Limit) -> Result<(), LabError> {
+        self.throttle.limit(self.below.as_ref().unwrap_or(&self.disk).device(), limit)
+    }
 }
 
 /// The laboratory. Dropping it takes everything down and removes all files; that blocks for up to some seconds.
@@ -31,8 +39,10 @@ pub struct Lab {
     truth: GroundTruth,
     primary_client: Client,
     replica_client: Client,
-    replica: Cluster,
+    /// The first is the one that lags.
+    replicas: Vec<Cluster>,
     primary: Cluster,
+    quota: Option<Quota>,
     slow: Option<Slow>,
     /// Held for its `Drop`: from then on nothing is left to guard but files.
     _last_will: LastWill,
@@ -54,17 +64,24 @@ impl Lab {
         let binaries = Binaries::find(options.binaries.as_deref())?;
         let dir = directory(options.parent.as_deref())?;
         let slow = match options.storage {
-            Storage::Slow { bytes } => Some(slow_disk(dir.path(), bytes)?),
             Storage::Plain => None,
+            storage => Some(slow_disk(dir.path(), storage)?),
         };
-        let last_will = LastWill::write(dir.path(), slow.as_ref().map(|slow| slow.throttle.path()));
-        let primary = Cluster::primary(&binaries, &dir.path().join("primary"), &options.primary)?;
-        let primary_client = sql::connect(&primary.dsn()).await?;
+        let last_will = LastWill::write(dir.path());
+        let mut primary = Cluster::primary(&binaries, &dir.path().join("primary"), &options.primary)?;
+        let filler = sql::connect(&primary.dsn()).await?;
         for statement in &options.schema.setup {
-            sql::execute(&primary_client, statement).await?;
+            sql::execute(&filler, statement).await?;
         }
+        drop(filler);
         let storage = slow.as_ref().map_or(dir.path(), |slow| slow.disk.path());
-        let replica = Cluster::replica_of(&primary, &storage.join("replica"), &options.replica)?;
+        let place = storage.join("replica");
+        let replica = if binaries.can_copy_running() {
+            Cluster::replica_of(&primary, &place, &options.replica)?
+        } else {
+            Cluster::copied_from(&mut primary, &place, &options.replica)?
+        };
+        let primary_client = sql::connect(&primary.dsn()).await?;
         if let Some(slow) = &slow {
             slow.throttle.add_with_children(replica.postmaster()?)?;
         }
@@ -75,8 +92,9 @@ impl Lab {
             truth,
             primary_client,
             replica_client,
-            replica,
+            replicas: vec![replica],
             primary,
+            quota: None,
             slow,
             _last_will: last_will,
             dir,
@@ -84,44 +102,112 @@ impl Lab {
         };
         lab.wait_caught_up(CATCH_UP).await?;
         // By us, who are outside the cgroup.
-        cache::warm(&cache::files_under(&lab.replica.data()))?;
+        cache::warm(&cache::files_under(&lab.replica().data()))?;
         Ok(lab)
+    }
+
+    /// Adds a replica on the same disk and under the same limit, with no part in anything else.
+    pub fn add_replica(&mut self) -> Result<&Cluster, LabError> {
+        let storage = self.slow.as_ref().map_or(self.dir.path(), |slow| slow.disk.path());
+        let place = storage.join(format!("replica-{}", self.replicas.len() + 1));
+        let replica = Cluster::replica_of(&self.primary, &place, &self.options.replica)?;
+        if let Some(slow) = &self.slow {
+            slow.throttle.add_with_children(replica.postmaster()?)?;
+        }
+        cache::warm(&cache::files_under(&replica.data()))?;
+        self.replicas.push(replica);
+        self.replicas.last().ok_or_else(|| LabError::Stopped { dir: self.dir.path().to_owned() })
     }
 
     /// Makes the schema's cold relations cold on the replica and keeps them so, and limits the replica's reads.
     pub async fn inject_cold_index(&mut self) -> Result<(), LabError> {
+        let cold = self.options.schema.cold.clone();
+        self.keep_cold(&cold).await?;
+        self.limit(Limit::reads(self.options.read_iops))
+    }
+
+    /// Makes relations cold on every replica and keeps them so, in place of those that were kept so before.
+    pub async fn keep_cold(&mut self, relations: &[impl AsRef<str>]) -> Result<(), LabError> {
+        let mut files = Vec::new();
+        for relation in relations {
+            for replica in &self.replicas {
+                files.push(sql::relation_file(&self.primary_client, replica, relation.as_ref()).await?);
+            }
+        }
+        self.cold = Some(ColdFiles::keep(files)?);
+        Ok(())
+    }
+
+    /// Limits the I/O of the replicas and of their rivals, in place of any limit set before.
+    pub fn limit(&self, limit: Limit) -> Result<(), LabError> {
+        match &self.slow {
+            Some(slow) => slow.limit(limit),
+            None => Err(LabError::NoThrottle { reason: "the replica is on plain storage".to_owned() }),
+        }
+    }
+
+    /// Lets the process that replays have a processor whenever it wants one: what the rest of the laboratory does on the
+    /// same host is not in its way.
+    pub fn prefer_replay(&self) -> Result<(), LabError> {
+        processor::prefer(self.replica().startup_process()?)
+    }
+
+    /// Keeps the processor of the process that replays busy with something else.
+    pub fn crowd_processor(&self) -> Result<Busy, LabError> {
+        Busy::beside(self.replica().startup_process()?)
+    }
+
+    /// Gives the process that replays `percent` of a processor.
+    pub fn limit_processor(&mut self, percent: u32) -> Result<(), LabError> {
+        let quota = Quota::create(&self.name(), percent)?;
+        quota.add(self.replica().startup_process()?)?;
+        self.quota = Some(quota);
+        Ok(())
+    }
+
+    /// Starts a process that is no database and reads `file` of the replica's disk: in a cgroup of version 2 of its
+    /// own, whose name begins with the laboratory's, or in the root.
+    pub fn start_rival(&self, file: &Path, own_group: bool) -> Result<Rival, LabError> {
         let Some(slow) = &self.slow else {
             return Err(LabError::NoThrottle { reason: "the replica is on plain storage".to_owned() });
         };
-        let mut files = Vec::new();
-        for relation in &self.options.schema.cold {
-            files.push(sql::relation_file(&self.primary_client, &self.replica, relation).await?);
-        }
-        self.cold = Some(ColdFiles::keep(files)?);
-        let limit = Limit { read_iops: Some(self.options.read_iops), read_bps: None };
-        slow.throttle.limit(slow.disk.device(), limit)
+        let name = self.rival_group();
+        Rival::start(file, &slow.throttle, own_group.then_some(name.as_str()))
+    }
+
+    /// Name of the cgroup of [`Lab::start_rival`].
+    pub fn rival_group(&self) -> String {
+        self.name() + "-backup"
+    }
+
+    fn name(&self) -> String {
+        self.dir.path().file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
     /// Takes the limit away and warms the cold relations.
-    pub async fn heal(&mut self) -> Result<(), LabError> {
-        self.cold = None;
+    pub fn heal(&mut self) -> Result<(), LabError> {
         if let Some(slow) = &self.slow {
-            slow.throttle.unlimit(slow.disk.device())?;
+            slow.limit(Limit::default())?;
         }
-        for relation in &self.options.schema.cold {
-            let first = sql::relation_file(&self.primary_client, &self.replica, relation).await?;
-            cache::warm(&cache::segments(&first))?;
-        }
-        Ok(())
+        self.quota = None;
+        let cold = self.cold.take();
+        cold.map_or(Ok(()), ColdFiles::warm)
     }
 
     /// Restarts the replica, back inside its cgroup; the client from before is replaced.
     pub async fn restart_replica(&mut self, mode: StopMode) -> Result<(), LabError> {
-        self.replica.restart(mode)?;
+        self.replicas[0].restart(mode)?;
         if let Some(slow) = &self.slow {
-            slow.throttle.add_with_children(self.replica.postmaster()?)?;
+            slow.throttle.add_with_children(self.replica().postmaster()?)?;
         }
-        self.replica_client = sql::connect(&self.replica.dsn()).await?;
+        self.replica_client = sql::connect(&self.replica().dsn()).await?;
+        Ok(())
+    }
+
+    /// Restarts the primary; the client from before is replaced, and the replica finds it again by itself.
+    pub async fn restart_primary(&mut self, mode: StopMode) -> Result<(), LabError> {
+        self.primary.restart(mode)?;
+        self.primary_client = sql::connect(&self.primary.dsn()).await?;
         Ok(())
     }
 
@@ -154,12 +240,12 @@ impl Lab {
 
     /// Lets a query on the replica stand in the way of a lock of the primary.
     pub async fn hold_lock(&self, table: &str) -> Result<LockConflict, LabError> {
-        LockConflict::hold(&self.primary.dsn(), &self.replica.dsn(), table).await
+        LockConflict::hold(&self.primary.dsn(), &self.replica().dsn(), table).await
     }
 
     /// Stops the replica's walreceiver until the guard is dropped.
     pub fn stop_walreceiver(&self) -> Result<StoppedProcess, LabError> {
-        StoppedProcess::walreceiver(&self.replica)
+        StoppedProcess::walreceiver(self.replica())
     }
 
     /// The primary.
@@ -169,7 +255,12 @@ impl Lab {
 
     /// The replica.
     pub fn replica(&self) -> &Cluster {
-        &self.replica
+        &self.replicas[0]
+    }
+
+    /// All replicas; the first is the one that lags.
+    pub fn replicas(&self) -> &[Cluster] {
+        &self.replicas
     }
 
     /// The laboratory's own connection to the primary.
@@ -207,7 +298,7 @@ impl Drop for Lab {
     fn drop(&mut self) {
         // First of all: a server whose reads wait in line for their turn takes long to stop.
         if let Some(slow) = &self.slow
-            && let Err(error) = slow.throttle.unlimit(slow.disk.device())
+            && let Err(error) = slow.limit(Limit::default())
         {
             tracing::warn!(%error, "the limit of the laboratory's disk stays until its cgroup is removed");
         }
@@ -226,9 +317,16 @@ fn directory(parent: Option<&Path>) -> Result<TempDir, LabError> {
     Ok(dir)
 }
 
-fn slow_disk(dir: &Path, bytes: u64) -> Result<Slow, LabError> {
+fn slow_disk(dir: &Path, storage: Storage) -> Result<Slow, LabError> {
     let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
     // Before the disk: where no cgroup can be made there is no use for one.
     let throttle = Throttle::create(&name)?;
-    Ok(Slow { throttle, disk: SlowDisk::create(dir, bytes)? })
+    let (disk, below) = match storage {
+        Storage::Shared { bytes } => {
+            SlowDisk::create_pair(dir, bytes).map(|(disk, below)| (disk, Some(below)))?
+        }
+        Storage::Slow { bytes } => (SlowDisk::create(dir, bytes)?, None),
+        Storage::Plain => (SlowDisk::create(dir, super::disk::DEFAULT_BYTES)?, None),
+    };
+    Ok(Slow { throttle, disk, below })
 }

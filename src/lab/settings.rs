@@ -32,6 +32,8 @@ impl Settings {
             .with("shared_buffers", "256MB")
             .with("max_connections", "30")
             .with("max_wal_size", "4GB")
+            // A replica may be stopped for a while, and not every one has a slot.
+            .with("wal_keep_size", "1GB")
             .with("checkpoint_timeout", "1h")
     }
 

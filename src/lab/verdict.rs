@@ -10,22 +10,64 @@ pub const INCIDENT: f64 = 1.0;
 /// What was injected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Culprit {
-    /// Causes that are right.
+    /// The cause that is right.
     pub cause: &'static str,
     /// The table, if the cause has one.
     pub table: Option<String>,
     /// The index, if the cause has one.
     pub index: Option<String>,
+    /// `blameio.file.kind`; any is right where none is given.
+    pub kind: Option<&'static str>,
+    /// `blameio.thread.role` of who competes; any is right where none is given.
+    pub role: Option<&'static str>,
+    /// `blameio.blame.culprit`: who competes, if it is not this server.
+    pub rival: Option<String>,
 }
 
 impl Culprit {
     /// A cause without an object.
     pub fn of(cause: &'static str) -> Self {
-        Self { cause, table: None, index: None }
+        Self { cause, table: None, index: None, kind: None, role: None, rival: None }
     }
 
-    fn matches(&self, row: &Row) -> bool {
-        row.cause == self.cause && row.table == self.table && row.index == self.index
+    /// A cause of a table.
+    #[must_use]
+    pub fn table(self, table: &str) -> Self {
+        Self { table: Some(table.to_owned()), ..self }
+    }
+
+    /// A cause of an index.
+    #[must_use]
+    pub fn index(self, index: &str) -> Self {
+        Self { index: Some(index.to_owned()), ..self }
+    }
+
+    /// A cause in a kind of file.
+    #[must_use]
+    pub fn kind(self, kind: &'static str) -> Self {
+        Self { kind: Some(kind), ..self }
+    }
+
+    /// A cause that threads of a role are.
+    #[must_use]
+    pub fn role(self, role: &'static str) -> Self {
+        Self { role: Some(role), ..self }
+    }
+
+    /// A cause that somebody else is.
+    #[must_use]
+    pub fn rival(self, rival: &str) -> Self {
+        Self { rival: Some(rival.to_owned()), ..self }
+    }
+
+    /// Whether a row of blame means this.
+    pub fn matches(&self, row: &Row) -> bool {
+        row.cause == self.cause
+            && row.table == self.table
+            && row.index == self.index
+            && row.culprit == self.rival
+            && self.kind.is_none_or(|kind| row.kind.as_deref() == Some(kind))
+            && self.role.is_none_or(|role| row.role.as_deref() == Some(role))
     }
 }
 
@@ -37,6 +79,15 @@ impl fmt::Display for Culprit {
         }
         if let Some(index) = &self.index {
             write!(f, ", index {index}")?;
+        }
+        if let Some(kind) = self.kind {
+            write!(f, ", kind {kind}")?;
+        }
+        if let Some(role) = self.role {
+            write!(f, ", role {role}")?;
+        }
+        if let Some(rival) = &self.rival {
+            write!(f, " by {rival}")?;
         }
         Ok(())
     }
@@ -74,7 +125,8 @@ impl Verdict {
         let mut strangers: Vec<Row> = Vec::new();
         for row in ticks.iter().flat_map(|tick| &tick.rows) {
             let same = |other: &Row| {
-                (&other.cause, &other.table, &other.index) == (&row.cause, &row.table, &row.index)
+                (&other.cause, &other.table, &other.index, &other.culprit)
+                    == (&row.cause, &row.table, &row.index, &row.culprit)
             };
             if row.cause != "unknown"
                 && row.seconds >= INCIDENT
@@ -113,6 +165,8 @@ mod tests {
             table: index.map(|_| "orders".into()),
             index: index.map(Into::into),
             kind: None,
+            role: None,
+            culprit: None,
             seconds,
         }
     }
@@ -123,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_wrong_index_is_a_stranger_and_not_right() {
-        let culprit = Culprit { cause: "replay", table: Some("orders".into()), index: Some("cold".into()) };
+        let culprit = Culprit::of("replay").table("orders").index("cold");
         let ticks = [
             tick(2.0, vec![row("replay", Some("cold"), 1.9), row("unknown", None, 0.1)]),
             tick(4.0, vec![row("replay", Some("warm"), 3.0), row("replay", Some("cold"), 1.0)]),

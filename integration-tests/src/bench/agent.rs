@@ -60,8 +60,8 @@ impl Watched {
             .collect();
         format!(
             "extensions: {{{}}}\n\
-             receivers: {{file_io: , replication: }}\n\
-             processors: {{db_resolver: , lag_attribution: }}\n\
+             receivers: {{file_io: {{state_directory: ''}}, replication: }}\n\
+             processors: {{db_resolver: , lag_attribution: {{state_directory: ''}}}}\n\
              exporters: {{prometheus: {{endpoint: '127.0.0.1:{page}', send_timestamps: true}}}}\n\
              service:\n\
              \x20 extensions: [{}]\n\

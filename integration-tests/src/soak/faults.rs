@@ -47,7 +47,7 @@ pub async fn inject(fault: Fault, lab: &mut Lab, primary: &mut Primary) -> Outco
             let (Some(throttle), Some(disk)) = (lab.throttle(), lab.disk()) else {
                 return Err("the laboratory has no slow disk".into());
             };
-            throttle.limit(disk.device(), Limit { read_iops: Some(READ_IOPS), read_bps: None })?;
+            throttle.limit(disk.device(), Limit::reads(READ_IOPS))?;
             cache::evict(&cache::files_under(&lab.replica().data().join("base")))?;
             sleep(LASTS).await;
             Ok(throttle.unlimit(disk.device())?)

@@ -47,9 +47,7 @@ pub(super) fn judge(evidence: &Evidence, culprit: Option<&Culprit>) -> bool {
     if let Some(culprit) = culprit {
         right &= check(verdict.incident_ticks > 0, "the injection made the replica lag");
         let last = evidence.ticks.iter().rev().find(|tick| tick.lag >= crate::lab::verdict::INCIDENT);
-        let named = last.and_then(|tick| tick.rows.first()).is_some_and(|row| {
-            row.cause == culprit.cause && row.table == culprit.table && row.index == culprit.index
-        });
+        let named = last.and_then(|tick| tick.rows.first()).is_some_and(|row| culprit.matches(row));
         right &= check(
             named,
             &format!(
