@@ -113,7 +113,7 @@ async fn dropped_tables_cost_the_processor_time_that_their_buffers_are_looked_fo
     scene.wait_for_lag(LAG).await;
     // Two thousand owe a part each: most are shown as others, which is the right answer as well as their names are.
     let gathered: Vec<Tick> = scene.ticks_since(since).into_iter().map(old_tables_as_one).collect();
-    let culprit = Culprit::of("cpu").table("old");
+    let culprit = Culprit::of("cpu").table("old").rival("drop of relations");
     let judged = scene.verdict_of("dropped tables", gathered, &culprit);
     scene.print_baselines().await;
     scene.wait_in_step().await;
