@@ -19,6 +19,7 @@ enum operation {
 	OPERATION_PREFETCH,
 	OPERATION_TRUNCATE,
 	OPERATION_BY_PATH, /* of no known file: makes a state, and no row */
+	OPERATION_AWAIT,   /* of asynchronous requests: makes the state of the oldest one, and no row */
 };
 
 /* Exclusive: a thread is in one of them at every moment. */
@@ -30,6 +31,7 @@ enum state {
 	STATE_FSYNC,
 	STATE_PREFETCH,
 	STATE_WAIT,
+	STATE_THROTTLED, /* could run, and its cgroup has used up its processor time */
 	STATE_UNKNOWN, /* watched, and not seen to move yet: the first move tells what it was */
 	STATES,
 	STATE_EXITED = STATES, /* no time is added any more */
@@ -44,6 +46,11 @@ enum lost {
 	LOST_DURATIONS_FULL,
 	LOST_PROCESSES_FULL,
 	LOST_NAME_UNREADABLE,
+	LOST_REQUESTS_FULL,
+	LOST_REQUEST_UNREADABLE,
+	LOST_REQUEST_UNFINISHED, /* its end was not seen */
+	LOST_FLIGHTS_FULL,
+	LOST_OTHERS_FULL,
 	LOST_REASONS,
 };
 
@@ -146,6 +153,8 @@ struct thread {
 	struct file_id file; /* of the operation, in the states that have one */
 	__u64 state_ns[STATES];
 	__u64 unkept_ns[STATES]; /* the part of state_ns that found no room in thread_time */
+	__u64 queue;		 /* the address of the run queue it began to wait in, and how long that had been throttled */
+	__u64 throttled_before;
 };
 
 struct thread_time_key {

@@ -7,7 +7,9 @@
 #ifndef BLAMEIO_THREAD_STATES_H
 #define BLAMEIO_THREAD_STATES_H
 
+#include "async.h"
 #include "maps.h"
+#include "throttle.h"
 
 static __always_inline int has_file(__u64 state)
 {
@@ -65,6 +67,8 @@ static __always_inline void set_blocked(struct thread *thread, __u32 tid)
 {
 	struct slot *slot = bpf_map_lookup_elem(&threads, &tid);
 
+	if (slot && slot->operation == OPERATION_AWAIT)
+		slot = oldest_request(tid);
 	thread->state = slot ? state_of(slot->operation) : STATE_WAIT;
 	if (slot)
 		thread->file = slot->file;
@@ -88,7 +92,27 @@ static __always_inline void add_elapsed(struct thread *thread, __u32 tid)
 	}
 }
 
-static __always_inline void thread_leaves_cpu(__u32 tid, int runnable)
+/* Ends the time that a thread could have run and did not. */
+static __always_inline void add_queued(struct thread *thread, struct task_struct *task)
+{
+	__u64 now = bpf_ktime_get_ns();
+	__u64 elapsed, throttled;
+
+	if (now <= thread->since_ns)
+		return;
+	elapsed = now - thread->since_ns;
+	throttled = throttled_part(thread, task, elapsed);
+	thread->since_ns = now;
+	thread->state_ns[STATE_THROTTLED] += throttled;
+	thread->state_ns[STATE_RUNQUEUE] += elapsed - throttled;
+}
+
+static __always_inline int is_queued(const struct thread *thread)
+{
+	return thread->state == STATE_RUNQUEUE || thread->state == STATE_THROTTLED;
+}
+
+static __always_inline void thread_leaves_cpu(__u32 tid, struct task_struct *task, int runnable)
 {
 	struct thread *thread = bpf_map_lookup_elem(&critical, &tid);
 
@@ -99,13 +123,13 @@ static __always_inline void thread_leaves_cpu(__u32 tid, int runnable)
 		thread->state = STATE_CPU;
 	add_elapsed(thread, tid);
 	if (runnable)
-		thread->state = STATE_RUNQUEUE;
+		thread->state = queued_state(thread, task);
 	else
 		set_blocked(thread, tid);
 	write_end(thread);
 }
 
-static __always_inline void thread_takes_cpu(__u32 tid)
+static __always_inline void thread_takes_cpu(__u32 tid, struct task_struct *task)
 {
 	struct thread *thread = bpf_map_lookup_elem(&critical, &tid);
 
@@ -114,25 +138,28 @@ static __always_inline void thread_takes_cpu(__u32 tid)
 	write_begin(thread);
 	if (thread->state == STATE_UNKNOWN)
 		thread->state = STATE_RUNQUEUE;
-	add_elapsed(thread, tid);
+	if (is_queued(thread))
+		add_queued(thread, task);
+	else
+		add_elapsed(thread, tid);
 	thread->state = STATE_CPU;
 	write_end(thread);
 }
 
 /* A wakeup of a thread that has not left the processor, or is queued already, changes nothing. */
-static __always_inline void thread_wakes(__u32 tid, int on_cpu)
+static __always_inline void thread_wakes(__u32 tid, struct task_struct *task)
 {
 	struct thread *thread = bpf_map_lookup_elem(&critical, &tid);
 
-	if (!thread || thread->state == STATE_EXITED || thread->state <= STATE_RUNQUEUE)
+	if (!thread || thread->state == STATE_EXITED || thread->state == STATE_CPU || is_queued(thread))
 		return;
-	if (thread->state == STATE_UNKNOWN && on_cpu)
+	if (thread->state == STATE_UNKNOWN && task->on_cpu)
 		return;
 	write_begin(thread);
 	if (thread->state == STATE_UNKNOWN)
 		set_blocked(thread, tid);
 	add_elapsed(thread, tid);
-	thread->state = STATE_RUNQUEUE;
+	thread->state = queued_state(thread, task);
 	write_end(thread);
 }
 

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
 /*
  * The `tracepoint` provider: system calls and the scheduler, through BTF tracepoints only. Works where fentry and
- * kprobes are refused. Sees no asynchronous I/O (io_uring, libaio) and no page faults of mapped files.
+ * kprobes are refused. Sees no page faults of mapped files.
  * A context is declared as an array of words: the loader cannot relocate the kernel's own declaration of it.
  */
 #include "account.h"
+#include "async.h"
+#include "others.h"
 #include "thread_states.h"
 #include <bpf/bpf_helpers.h>
 
@@ -75,6 +77,10 @@ int on_sys_enter(__u64 *ctx)
 	process = bpf_map_lookup_elem(&processes, &tgid);
 	if (!process)
 		return 0;
+	if (call >= CALL_SUBMIT) {
+		async_call_begins(regs, call, pid_tgid, process, epoch);
+		return 0;
+	}
 	operation = operation_of(regs, call);
 	if (operation == OPERATION_NONE)
 		return 0;
@@ -112,15 +118,19 @@ int on_sys_exit(__u64 *ctx)
 	struct pt_regs *regs = (struct pt_regs *)ctx[0];
 	__u64 number = SYSCALL_NUMBER(regs);
 	struct slot *slot;
+	__u64 pid_tgid;
 	__u32 tid;
 
 	if (number >= SYSCALLS || syscalls[number] == CALL_NONE)
 		return 0;
-	tid = bpf_get_current_pid_tgid();
+	pid_tgid = bpf_get_current_pid_tgid();
+	tid = pid_tgid;
 	slot = bpf_map_lookup_elem(&threads, &tid);
 	if (!slot)
 		return 0;
-	if (slot->operation == OPERATION_BY_PATH)
+	if (slot->operation == OPERATION_AWAIT)
+		async_call_ends(slot, regs, syscalls[number], pid_tgid, (__s64)ctx[1]);
+	else if (slot->operation == OPERATION_BY_PATH)
 		by_path_end(slot, (__s64)ctx[1]);
 	else if (slot->operation != OPERATION_NONE)
 		account_end(slot, tid, (__s64)ctx[1]);
@@ -136,10 +146,10 @@ int on_sched_switch(__u64 *ctx)
 
 	/* The state itself, not the tracepoint's copy of it: that is stale when a signal keeps the thread runnable. */
 	if (tid)
-		thread_leaves_cpu(tid, ctx[0] || !previous->__state);
+		thread_leaves_cpu(tid, previous, ctx[0] || !previous->__state);
 	tid = next->pid;
 	if (tid)
-		thread_takes_cpu(tid);
+		thread_takes_cpu(tid, next);
 	return 0;
 }
 
@@ -148,7 +158,7 @@ int on_sched_wakeup(__u64 *ctx)
 {
 	struct task_struct *task = (struct task_struct *)ctx[0];
 
-	thread_wakes(task->pid, task->on_cpu);
+	thread_wakes(task->pid, task);
 	return 0;
 }
 
@@ -181,8 +191,47 @@ int on_exit(__u64 *ctx)
 	thread_exits(tid);
 	if (bpf_map_lookup_elem(&threads, &tid))
 		bpf_map_delete_elem(&threads, &tid);
+	async_thread_exits(tid);
 	/* The first thread may leave before the others. */
 	if (task->signal->live.counter == 0 && bpf_map_lookup_elem(&processes, &tgid))
 		bpf_map_delete_elem(&processes, &tgid);
+	return 0;
+}
+
+/* Linux 6.3 and later. */
+SEC("tp_btf/io_uring_submit_req")
+int on_uring_submit_req(__u64 *ctx)
+{
+	uring_submitted((struct io_kiocb___async *)ctx[0]);
+	return 0;
+}
+
+/* Before it. */
+SEC("tp_btf/io_uring_submit_sqe")
+int on_uring_submit_sqe(__u64 *ctx)
+{
+	uring_submitted((struct io_kiocb___async *)ctx[0]);
+	return 0;
+}
+
+/* The first two arguments are the same in all versions, what follows is not. */
+SEC("tp_btf/io_uring_complete")
+int on_uring_complete(__u64 *ctx)
+{
+	uring_completed((struct io_kiocb___async *)ctx[1]);
+	return 0;
+}
+
+SEC("tp_btf/block_bio_queue")
+int on_bio_queue(__u64 *ctx)
+{
+	others_bio_queued((struct bio___others *)ctx[0]);
+	return 0;
+}
+
+SEC("tp_btf/block_bio_complete")
+int on_bio_complete(__u64 *ctx)
+{
+	others_bio_completed((struct bio___others *)ctx[1]);
 	return 0;
 }

@@ -4,6 +4,8 @@
 //! loaded. It knows nothing of tables, metrics or roles' meaning.
 
 mod capabilities;
+mod cgroup;
+mod device;
 mod error;
 pub mod file_io;
 mod histogram;
@@ -12,6 +14,7 @@ mod limits;
 mod names;
 mod namespace;
 mod object;
+mod others;
 mod provider;
 mod raw;
 mod reconcile;
@@ -29,4 +32,4 @@ pub use limits::Limits;
 pub use provider::Probes;
 pub use raw::FileId;
 pub use support::{Support, probe_support};
-pub use types::{DurationRow, IoRow, Operation, Snapshot, ThreadRow, ThreadState};
+pub use types::{DurationRow, IoRow, Operation, Other, OtherRow, Snapshot, ThreadRow, ThreadState};

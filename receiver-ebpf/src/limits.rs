@@ -22,6 +22,12 @@ pub struct Limits {
     pub critical_threads: u32,
     /// Rows of critical thread, state and file.
     pub thread_time: u32,
+    /// Asynchronous operations of watched processes in flight. About 150 bytes each.
+    pub requests: u32,
+    /// Bios of everyone else in flight. About 110 bytes each.
+    pub flights: u32,
+    /// Rows of everyone else by device and cgroup or command. About 110 bytes each.
+    pub others: u32,
 }
 
 impl Default for Limits {
@@ -36,6 +42,9 @@ impl Default for Limits {
             durations: 7168,
             critical_threads: 64,
             thread_time: 8192,
+            requests: 8192,
+            flights: 8192,
+            others: 1024,
         }
     }
 }
@@ -44,7 +53,19 @@ impl Limits {
     /// The same, so many times larger.
     #[must_use]
     pub fn times(self, factor: u32) -> Self {
-        let Self { processes, threads, files, io, overflow, durations, critical_threads, thread_time } = self;
+        let Self {
+            processes,
+            threads,
+            files,
+            io,
+            overflow,
+            durations,
+            critical_threads,
+            thread_time,
+            requests,
+            flights,
+            others,
+        } = self;
         Self {
             processes: processes.saturating_mul(factor),
             threads: threads.saturating_mul(factor),
@@ -54,12 +75,27 @@ impl Limits {
             durations: durations.saturating_mul(factor),
             critical_threads: critical_threads.saturating_mul(factor),
             thread_time: thread_time.saturating_mul(factor),
+            requests: requests.saturating_mul(factor),
+            flights: flights.saturating_mul(factor),
+            others: others.saturating_mul(factor),
         }
     }
 
     /// Map name and entries. At least one: the kernel makes no empty map.
-    pub(crate) fn entries(&self) -> [(&'static str, u32); 8] {
-        let Self { processes, threads, files, io, overflow, durations, critical_threads, thread_time } = self;
+    pub(crate) fn entries(&self) -> [(&'static str, u32); 12] {
+        let Self {
+            processes,
+            threads,
+            files,
+            io,
+            overflow,
+            durations,
+            critical_threads,
+            thread_time,
+            requests,
+            flights,
+            others,
+        } = self;
         [
             ("processes", *processes),
             ("threads", *threads),
@@ -69,6 +105,10 @@ impl Limits {
             ("durations", *durations),
             ("critical", *critical_threads),
             ("thread_time", *thread_time),
+            ("requests", *requests),
+            ("pending", *critical_threads),
+            ("flights", *flights),
+            ("others", *others),
         ]
         .map(|(name, entries)| (name, entries.max(1)))
     }

@@ -2,14 +2,15 @@
 
 use aya::programs::{BtfTracePoint, ProgramError};
 use aya::{Btf, Ebpf, EbpfLoader};
+use aya_obj::btf::BtfKind;
 
 use crate::capabilities;
 use crate::error::{ProbeError, advice, chain, errno};
 use crate::kernel_map::KernelMap;
 use crate::limits::Limits;
 use crate::raw::{
-    DurationKey, Durations, FileId, FileName, IoCounters, IoKey, Naming, OverflowKey, Process, Slot, Thread,
-    ThreadTimeKey,
+    DurationKey, Durations, FileId, FileName, Flight, IoCounters, IoKey, Naming, OtherCounters, OtherKey,
+    OverflowKey, Pending, Process, Request, RequestKey, Slot, Thread, ThreadTimeKey,
 };
 
 /// Built by `bpf/build.sh`.
@@ -19,14 +20,33 @@ const OBJECT_NAME: &str = "tracepoint.bpf.o";
 
 /// Function in the object and BTF tracepoint. The order of attaching: the end of threads and processes before their
 /// beginning, so that nothing is inserted that nobody would remove.
-pub(crate) const PROGRAMS: [(&str, &str); 6] = [
+const PROGRAMS: [(&str, &str); 8] = [
     ("on_exit", "sched_process_exit"),
     ("on_fork", "sched_process_fork"),
     ("on_sched_switch", "sched_switch"),
     ("on_sched_wakeup", "sched_wakeup"),
     ("on_sys_exit", "sys_exit"),
     ("on_sys_enter", "sys_enter"),
+    ("on_bio_complete", "block_bio_complete"),
+    ("on_bio_queue", "block_bio_queue"),
 ];
+
+/// What some kernels have under one name, some under another, and some not at all: the first that is there. In the
+/// order of attaching.
+const ALTERNATIVES: [&[(&str, &str)]; 2] = [
+    &[("on_uring_complete", "io_uring_complete")],
+    // The second until Linux 6.2.
+    &[("on_uring_submit_req", "io_uring_submit_req"), ("on_uring_submit_sqe", "io_uring_submit_sqe")],
+];
+
+/// The programs for this kernel: all that are always needed, and of the others those whose tracepoint it has.
+pub(crate) fn programs(types: &Btf) -> Vec<(&'static str, &'static str)> {
+    let exists = |tracepoint: &str| {
+        types.id_by_type_name_kind(&format!("btf_trace_{tracepoint}"), BtfKind::Typedef).is_ok()
+    };
+    let found = ALTERNATIVES.iter().filter_map(|names| names.iter().find(|(_, name)| exists(name)));
+    PROGRAMS.iter().chain(found).copied().collect()
+}
 
 /// All maps that user space reads or writes.
 pub(crate) struct Maps {
@@ -41,6 +61,11 @@ pub(crate) struct Maps {
     pub(crate) lost: KernelMap<u32, u64>,
     pub(crate) watch_epoch: KernelMap<u32, u64>,
     pub(crate) naming: KernelMap<u32, Naming>,
+    pub(crate) requests: KernelMap<RequestKey, Request>,
+    pub(crate) pending: KernelMap<u32, Pending>,
+    pub(crate) flights: KernelMap<u64, Flight>,
+    pub(crate) others: KernelMap<OtherKey, OtherCounters>,
+    pub(crate) others_overflow: KernelMap<u32, OtherCounters>,
 }
 
 /// The kernel's own types.
@@ -139,5 +164,10 @@ pub(crate) fn take_maps(object: &mut Ebpf) -> Result<Maps, ProbeError> {
         lost: KernelMap::new("lost", take("lost"), processors)?,
         watch_epoch: KernelMap::new("watch_epoch", take("watch_epoch"), processors)?,
         naming: KernelMap::new("naming", take("naming"), processors)?,
+        requests: KernelMap::new("requests", take("requests"), processors)?,
+        pending: KernelMap::new("pending", take("pending"), processors)?,
+        flights: KernelMap::new("flights", take("flights"), processors)?,
+        others: KernelMap::new("others", take("others"), processors)?,
+        others_overflow: KernelMap::new("others_overflow", take("others_overflow"), processors)?,
     })
 }

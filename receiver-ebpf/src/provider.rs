@@ -11,8 +11,8 @@ use bytemuck::Zeroable;
 use crate::error::ProbeError;
 use crate::limits::Limits;
 use crate::namespace;
-use crate::object::{self, Maps, PROGRAMS};
-use crate::raw::{IoKey, Process, STATE_UNKNOWN, Thread};
+use crate::object::{self, Maps, programs};
+use crate::raw::{IoKey, OtherKey, Process, STATE_UNKNOWN, Thread};
 use crate::syscall::recursion_misses;
 use crate::threads::{ThreadAccount, clock_ns, run_state};
 
@@ -39,6 +39,10 @@ pub struct Probes {
     pub(crate) swept_operations: u64,
     /// The kernel's count of replaced names when they were last read.
     pub(crate) renamed: u64,
+    /// Per row of everyone else its operations and the snapshot in which they last changed.
+    pub(crate) others: HashMap<OtherKey, (u64, u64)>,
+    /// Asynchronous operations that were given up.
+    pub(crate) given_up: u64,
 }
 
 impl Probes {
@@ -48,14 +52,15 @@ impl Probes {
         namespace::require_initial()?;
         let types = object::kernel_types()?;
         let mut object = object::load(limits, &types)?;
-        for (program, tracepoint) in PROGRAMS {
+        let programs = programs(&types);
+        for &(program, tracepoint) in &programs {
             object::load_program(&mut object, &types, program, tracepoint)?;
         }
         let maps = object::take_maps(&mut object)?;
         // A slot begins with 0, which must not look up to date.
         let epoch = 1;
         maps.watch_epoch.set(&0, &epoch)?;
-        for (program, tracepoint) in PROGRAMS {
+        for &(program, tracepoint) in &programs {
             object::attach_program(&mut object, program, tracepoint)?;
         }
         Ok(Self {
@@ -69,6 +74,8 @@ impl Probes {
             removals: 0,
             swept_operations: 0,
             renamed: 0,
+            others: HashMap::new(),
+            given_up: 0,
         })
     }
 
@@ -146,6 +153,7 @@ impl Probes {
         if self.accounts.remove(&tid).is_some() {
             self.removals += 1;
             self.maps.critical.delete(&tid);
+            self.maps.pending.delete(&tid);
             if let Err(error) = self.watched_has_changed() {
                 tracing::warn!(%error, tid, "a thread's operations are still counted apart");
             }
@@ -183,6 +191,11 @@ impl Probes {
             lost,
             watch_epoch,
             naming,
+            requests,
+            pending,
+            flights,
+            others,
+            others_overflow,
         } = &self.maps;
         processes.memory_bytes()
             + threads.memory_bytes()
@@ -195,6 +208,11 @@ impl Probes {
             + lost.memory_bytes()
             + watch_epoch.memory_bytes()
             + naming.memory_bytes()
+            + requests.memory_bytes()
+            + pending.memory_bytes()
+            + flights.memory_bytes()
+            + others.memory_bytes()
+            + others_overflow.memory_bytes()
     }
 
     /// Events that the kernel did not give to the probes because one was already running on the processor.

@@ -3,7 +3,7 @@
 use crate::capabilities;
 use crate::limits::Limits;
 use crate::namespace;
-use crate::object::{self, PROGRAMS};
+use crate::object::{self, programs};
 
 /// One thing that is needed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +25,7 @@ impl Support {
 /// Tries everything that [`Probes::load`](crate::Probes::load) does except attaching, each part by itself.
 #[must_use]
 pub fn probe_support() -> Vec<Support> {
-    let mut found = Vec::with_capacity(PROGRAMS.len() + 4);
+    let mut found = Vec::with_capacity(16);
     let missing = capabilities::missing();
     found.push(if missing.is_empty() {
         Support::new("capabilities", true, "CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN")
@@ -52,7 +52,7 @@ pub fn probe_support() -> Vec<Support> {
         }
     };
     found.push(Support::new("maps", true, "made"));
-    for (program, tracepoint) in PROGRAMS {
+    for (program, tracepoint) in programs(&types) {
         let name = format!("program {program}");
         found.push(match object::load_program(&mut object, &types, program, tracepoint) {
             Ok(()) => Support::new(name, true, format!("loads for tp_btf/{tracepoint}")),

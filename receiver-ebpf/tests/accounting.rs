@@ -199,6 +199,7 @@ fn support_names_every_part() {
     if load_or_skip("support_names_every_part", &Limits::default()).is_some() {
         let found = probe_support();
         assert!(found.iter().all(|part| part.ok), "{found:#?}");
-        assert_eq!(found.len(), 10);
+        // Two of them where the kernel has io_uring.
+        assert!((12..=14).contains(&found.len()), "{found:#?}");
     }
 }
