@@ -88,6 +88,11 @@ impl Probes {
         Ok(any)
     }
 
+    /// Asynchronous operations of watched processes, and bios of everyone else, that are in flight.
+    pub fn in_flight(&self) -> Result<(usize, usize), ProbeError> {
+        Ok((self.maps.requests.keys()?.len(), self.maps.flights.keys()?.len()))
+    }
+
     /// Removes what is in flight for so long that its end must have been missed, or whose thread is gone.
     pub(crate) fn give_up(&mut self) -> Result<(), ProbeError> {
         let now = clock_ns();

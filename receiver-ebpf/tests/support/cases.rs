@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use super::rings;
 use super::calls::{call, plain, with_buffer, with_vector};
 use super::{CASE, DIRECTORY};
 
@@ -61,6 +62,13 @@ pub(crate) fn play() {
         "states" => states(directory),
         "files" => files(directory),
         "by_path" => by_path(directory),
+        "spin" => spin(),
+        "uring" => rings::uring(directory),
+        "uring_silent" => rings::uring_silent(directory),
+        "uring_waits" => rings::uring_waits(directory),
+        "aio" => rings::aio(directory),
+        "aio_forgotten" => rings::aio_forgotten(directory),
+        "aio_waits" => rings::aio_waits(directory),
         other => panic!("no case {other}"),
     };
     say(&format!("done {said}"));
@@ -241,4 +249,19 @@ fn states(directory: &Path) -> String {
             return String::new();
         }
     }
+}
+
+/// Wants a processor for two seconds, and again.
+fn spin() -> String {
+    for again in [true, false] {
+        let end = Instant::now() + Duration::from_secs(2);
+        while Instant::now() < end {
+            std::hint::spin_loop();
+        }
+        if again {
+            say("done");
+            wait_for_word();
+        }
+    }
+    String::new()
 }

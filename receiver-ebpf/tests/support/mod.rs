@@ -4,6 +4,7 @@
 
 pub(crate) mod calls;
 pub(crate) mod cases;
+pub(crate) mod rings;
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::MetadataExt;
