@@ -81,11 +81,16 @@ struct bvec_iter___others {
 };
 
 struct bio___others {
+	struct bio___others *bi_next;
 	struct block_device___others *bi_bdev;
 	unsigned int bi_opf;
 	unsigned short bi_flags;
 	struct bvec_iter___others bi_iter;
 	struct blkcg_gq___others *bi_blkg;
+};
+
+struct request___others {
+	struct bio___others *bio;
 };
 
 struct task_struct___others {
@@ -198,6 +203,42 @@ static __always_inline void others_bio_completed(struct bio___others *bio)
 		__sync_fetch_and_add(&row->bytes, flight->bytes);
 	}
 	bpf_map_delete_elem(&flights, &address);
+}
+
+/* What is left of a request that ends. */
+struct ending {
+	struct bio___others *bio;
+	__u64 bytes;
+};
+
+/* Bios that were merged into one request: more than a disk takes segments. */
+#define BIOS_PER_REQUEST 2048
+
+static long request_bio_ends(__u32 index, struct ending *ending)
+{
+	struct bio___others *bio = ending->bio;
+	unsigned int size;
+
+	if (!bio)
+		return 1;
+	size = BPF_CORE_READ(bio, bi_iter.bi_size);
+	if (size > ending->bytes)
+		return 1; /* a part of it only */
+	ending->bytes -= size;
+	ending->bio = BPF_CORE_READ(bio, bi_next);
+	others_bio_completed(bio);
+	return 0;
+}
+
+/*
+ * Bios of a device that takes requests end with these, and have no event of their own. Of one that was split the last
+ * part is the bio itself.
+ */
+static __always_inline void others_request_completed(struct request___others *request, unsigned int bytes)
+{
+	struct ending ending = {.bio = BPF_CORE_READ(request, bio), .bytes = bytes};
+
+	bpf_loop(BIOS_PER_REQUEST, request_bio_ends, &ending, 0);
 }
 
 #endif

@@ -229,9 +229,18 @@ int on_bio_queue(__u64 *ctx)
 	return 0;
 }
 
+/* Devices that take bios: dm, md, zram. */
 SEC("tp_btf/block_bio_complete")
 int on_bio_complete(__u64 *ctx)
 {
 	others_bio_completed((struct bio___others *)ctx[1]);
+	return 0;
+}
+
+/* All others. */
+SEC("tp_btf/block_rq_complete")
+int on_rq_complete(__u64 *ctx)
+{
+	others_request_completed((struct request___others *)ctx[0], ctx[2]);
 	return 0;
 }

@@ -15,6 +15,7 @@ use crate::{Limits, ProbeError, Probes};
 
 mod emit;
 mod losses;
+mod others;
 mod watch;
 
 use emit::Emitter;

@@ -20,13 +20,14 @@ const OBJECT_NAME: &str = "tracepoint.bpf.o";
 
 /// Function in the object and BTF tracepoint. The order of attaching: the end of threads and processes before their
 /// beginning, so that nothing is inserted that nobody would remove.
-const PROGRAMS: [(&str, &str); 8] = [
+const PROGRAMS: [(&str, &str); 9] = [
     ("on_exit", "sched_process_exit"),
     ("on_fork", "sched_process_fork"),
     ("on_sched_switch", "sched_switch"),
     ("on_sched_wakeup", "sched_wakeup"),
     ("on_sys_exit", "sys_exit"),
     ("on_sys_enter", "sys_enter"),
+    ("on_rq_complete", "block_rq_complete"),
     ("on_bio_complete", "block_bio_complete"),
     ("on_bio_queue", "block_bio_queue"),
 ];

@@ -13,9 +13,9 @@ pub(crate) const ROOT_CGROUP: u64 = 1;
 /// No disk and no asynchronous operation takes so long: its end was not seen.
 const GIVE_UP_NS: u64 = 600_000_000_000;
 
-fn row(device: u32, other: Other, counters: &OtherCounters) -> OtherRow {
+fn row(device: u32, other: Other, by_kernel: bool, counters: &OtherCounters) -> OtherRow {
     let OtherCounters { time_ns, operations, bytes } = *counters;
-    OtherRow { device, other, time_ns, operations, bytes }
+    OtherRow { device, other, by_kernel, time_ns, operations, bytes }
 }
 
 /// `None` for a record that no probe of this version writes.
@@ -33,7 +33,11 @@ pub(crate) fn other_row(key: &OtherKey, counters: &OtherCounters) -> Option<Othe
         OTHER_WRITE_BACK => Other::WriteBack,
         _ => return None,
     };
-    Some(row(key.device, other, counters))
+    Some(row(key.device, other, key.kind != OTHER_PROCESS, counters))
+}
+
+fn identity(row: &OtherRow) -> (u32, &Other, bool) {
+    (row.device, &row.other, row.by_kernel)
 }
 
 impl Probes {
@@ -50,11 +54,11 @@ impl Probes {
             rows.extend(other_row(&key, counters));
         })?;
         maps.others_overflow.for_each(|device, values| {
-            rows.extend(values.first().map(|counters| row(device, Other::Overflow, counters)));
+            rows.extend(values.first().map(|counters| row(device, Other::Overflow, false, counters)));
         })?;
-        rows.sort_unstable_by(|left, right| (left.device, &left.other).cmp(&(right.device, &right.other)));
+        rows.sort_unstable_by(|left, right| identity(left).cmp(&identity(right)));
         rows.dedup_by(|next, first| {
-            let same = (first.device, &first.other) == (next.device, &next.other);
+            let same = identity(first) == identity(next);
             if same {
                 first.time_ns = first.time_ns.wrapping_add(next.time_ns);
                 first.operations = first.operations.wrapping_add(next.operations);

@@ -83,6 +83,15 @@ impl Probes {
         lost.push(("row swept while written", self.swept_operations));
         let exited = self.accounts.iter().filter(|(_, account)| account.exited);
         let exited_threads = exited.map(|(tid, _)| *tid).collect();
-        Ok(Snapshot { monotonic_ns, io, threads, exited_threads, durations, others, removals: self.removals, lost })
+        Ok(Snapshot {
+            monotonic_ns,
+            io,
+            threads,
+            exited_threads,
+            durations,
+            others,
+            removals: self.removals,
+            lost,
+        })
     }
 }

@@ -195,6 +195,8 @@ pub struct OtherRow {
     pub device: u32,
     /// Who.
     pub other: Other,
+    /// A thread of the kernel did it, on behalf of somebody or nobody.
+    pub by_kernel: bool,
     /// From queueing to completion, of all bios.
     pub time_ns: u64,
     /// Bios.

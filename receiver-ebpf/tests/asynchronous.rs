@@ -52,7 +52,8 @@ fn play_case(test: &str, case: &str, critical: bool) -> Option<(Probes, Snapshot
 
 fn assert_counts(snapshot: &Snapshot, path: &Path, expected: &[(Operation, (u64, u64, u64))]) {
     for operation in Operation::ALL {
-        let numbers = expected.iter().find(|(found, _)| *found == operation).map_or((0, 0, 0), |(_, sum)| *sum);
+        let numbers =
+            expected.iter().find(|(found, _)| *found == operation).map_or((0, 0, 0), |(_, sum)| *sum);
         assert_eq!(sum(of_file(snapshot, path), operation), numbers, "{operation:?}");
         assert_eq!(sum(of_server(snapshot, 61), operation), numbers, "all files, {operation:?}");
         let rows = snapshot.durations.iter().filter(|row| row.server == 61 && row.operation == operation);

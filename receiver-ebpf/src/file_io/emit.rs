@@ -24,12 +24,12 @@ use opentelemetry_proto::tonic::{
     resource::v1::Resource,
 };
 
-use super::watch::Watch;
+use super::{others::Others, watch::Watch};
 use crate::{
     DURATION_ZERO_SECONDS, DurationRow, FileId, IoRow, Operation, Probes, Snapshot, ThreadRow, ThreadState,
 };
 
-const SCOPE: &str = "blameio/file_io";
+pub(super) const SCOPE: &str = "blameio/file_io";
 
 /// What did not move is handed on again so often, so that a receiver that joined late has everything.
 const EVERYTHING: Duration = Duration::from_mins(1);
@@ -57,6 +57,7 @@ pub(super) struct Emitter {
     thread_servers: HashMap<u32, u16>,
     /// Of the snapshot that was last searched for missing rows.
     removals: u64,
+    others: Others,
 }
 
 impl Emitter {
@@ -70,6 +71,7 @@ impl Emitter {
             names: HashMap::new(),
             thread_servers: HashMap::new(),
             removals: 0,
+            others: Others::new(),
         }
     }
 
@@ -133,6 +135,8 @@ impl Emitter {
             .filter(|builder| !builder.is_empty())
             .map(MetricsBuilder::finish)
             .collect();
+        let others = self.others.emit(&snapshot.others, everything, time);
+        resource_metrics.extend(others.map(MetricsBuilder::finish));
         resource_metrics.extend(lost(snapshot, time).map(MetricsBuilder::finish));
         ExportMetricsServiceRequest { resource_metrics }
     }
@@ -362,11 +366,11 @@ fn lost(snapshot: &Snapshot, time: PointTime) -> Option<MetricsBuilder> {
     Some(builder).filter(|builder| !builder.is_empty())
 }
 
-fn integer(value: u64) -> i64 {
+pub(super) fn integer(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-fn seconds(nanoseconds: u64) -> f64 {
+pub(super) fn seconds(nanoseconds: u64) -> f64 {
     nanoseconds as f64 / 1e9
 }
 

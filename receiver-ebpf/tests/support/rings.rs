@@ -136,7 +136,7 @@ pub(crate) fn uring(directory: &Path) -> String {
     // Refused, and in a chain: what follows is cancelled.
     let write_only = types::Fd(files.write_only.as_raw_fd());
     let refused = opcode::Read::new(write_only, memory.block(0, 64), 64).offset(0).build();
-    assert_eq!(submit(&mut ring, &[refused.clone()]), [-libc::EBADF]);
+    assert_eq!(submit(&mut ring, std::slice::from_ref(&refused)), [-libc::EBADF]);
     let cancelled = opcode::Write::new(fd, memory.block(0, 64), 64).offset(0).build();
     let chain = [refused.flags(squeue::Flags::IO_LINK), cancelled];
     assert_eq!(submit(&mut ring, &chain), [-libc::EBADF, -libc::ECANCELED]);
@@ -145,12 +145,16 @@ pub(crate) fn uring(directory: &Path) -> String {
     let mut writes: Vec<_> = (8..12)
         .map(|n| opcode::Write::new(direct, memory.block(n, 4096), 4096).offset(4096 * n as u64).build())
         .collect();
-    writes.push(opcode::Writev::new(fd, vector.as_ptr(), 2).offset(1000).build().flags(squeue::Flags::IO_LINK));
+    writes
+        .push(opcode::Writev::new(fd, vector.as_ptr(), 2).offset(1000).build().flags(squeue::Flags::IO_LINK));
     writes.push(opcode::Fsync::new(fd).build());
     assert_eq!(submit(&mut ring, &writes), [4096, 4096, 4096, 4096, 30, 0]);
     let append = types::Fd(files.append.as_raw_fd());
     let longer = [
-        opcode::Write::new(fd, memory.block(0, 8192), 8192).offset(at(SIZE)).build().flags(squeue::Flags::IO_LINK),
+        opcode::Write::new(fd, memory.block(0, 8192), 8192)
+            .offset(at(SIZE))
+            .build()
+            .flags(squeue::Flags::IO_LINK),
         opcode::Write::new(append, memory.block(0, 10), 10).offset(0).build().flags(squeue::Flags::IO_LINK),
         opcode::Fallocate::new(fd, 1 << 20).offset(at(2 * SIZE)).build(),
     ];
@@ -168,7 +172,9 @@ pub(crate) fn uring(directory: &Path) -> String {
     // None of them is a file's.
     let (reader, writer) = std::io::pipe().unwrap();
     let others = [
-        opcode::Write::new(types::Fd(writer.as_raw_fd()), memory.block(0, 64), 64).build().flags(squeue::Flags::IO_LINK),
+        opcode::Write::new(types::Fd(writer.as_raw_fd()), memory.block(0, 64), 64)
+            .build()
+            .flags(squeue::Flags::IO_LINK),
         opcode::Read::new(types::Fd(reader.as_raw_fd()), memory.block(1, 64), 64).build(),
         opcode::Nop::new().build(),
         opcode::Read::new(types::Fd(9999), memory.block(2, 64), 64).build(),
@@ -231,7 +237,7 @@ struct Iocb {
     fd: u32,
     buffer: u64,
     length: u64,
-    offset: i64,
+    offset: u64,
     reserved: u64,
     event_flags: u32,
     event_fd: u32,
@@ -296,7 +302,7 @@ impl Drop for Aio {
     }
 }
 
-fn iocb(opcode: u16, fd: RawFd, buffer: *mut u8, length: u64, offset: i64) -> Iocb {
+fn iocb(opcode: u16, fd: RawFd, buffer: *mut u8, length: u64, offset: u64) -> Iocb {
     let buffer = address(buffer).cast_unsigned();
     Iocb { opcode, fd: fd.cast_unsigned(), buffer, length, offset, ..Iocb::default() }
 }
@@ -312,30 +318,33 @@ pub(crate) fn aio(directory: &Path) -> String {
     ];
     let vector = vector.as_ptr().cast_mut().cast::<u8>();
 
-    let mut reads: Vec<_> = (0..8).map(|n| iocb(PREAD, fd, memory.block(n, 512), 512, 512 * n as i64)).collect();
+    let mut reads: Vec<_> =
+        (0..8).map(|n| iocb(PREAD, fd, memory.block(n, 512), 512, 512 * n as u64)).collect();
     assert_eq!(context.run(&mut reads), [512; 8]);
     let mut reads: Vec<_> =
-        (0..4).map(|n| iocb(PREAD, direct, memory.block(n, 4096), 4096, 4096 * n as i64)).collect();
+        (0..4).map(|n| iocb(PREAD, direct, memory.block(n, 4096), 4096, 4096 * n as u64)).collect();
     assert_eq!(context.submit(&mut reads), 4);
     assert_eq!(context.reap(IO_PGETEVENTS, 4), [4096; 4]);
     let mut more = [
         iocb(PREADV, fd, vector, 2, 0),
         iocb(PREADV, fd, vector, 2, 100),
-        iocb(PREAD, fd, memory.block(0, 4096), 4096, SIZE - 50),
+        iocb(PREAD, fd, memory.block(0, 4096), 4096, at(SIZE - 50)),
         // At no multiple of the block size.
         iocb(PREAD, direct, memory.block(0, 4096), 4096, 1),
     ];
     assert_eq!(context.run(&mut more), [30, 30, 50, i64::from(-libc::EINVAL)]);
 
-    let mut writes: Vec<_> = (0..3).map(|n| iocb(PWRITE, fd, memory.block(n, 512), 512, 512 * n as i64)).collect();
+    let mut writes: Vec<_> =
+        (0..3).map(|n| iocb(PWRITE, fd, memory.block(n, 512), 512, 512 * n as u64)).collect();
     // Elsewhere: the kernel calls it an error when both ways meet.
-    writes.extend((8..10).map(|n| iocb(PWRITE, direct, memory.block(n, 4096), 4096, 4096 * n as i64)));
+    writes.extend((8..10).map(|n| iocb(PWRITE, direct, memory.block(n, 4096), 4096, 4096 * n as u64)));
     writes.push(iocb(PWRITEV, fd, vector, 2, 9));
     assert_eq!(context.run(&mut writes), [512, 512, 512, 4096, 4096, 30]);
     let append = files.append.as_raw_fd();
-    assert_eq!(context.run(&mut [iocb(PWRITE, fd, memory.block(0, 4096), 4096, SIZE)]), [4096]);
+    assert_eq!(context.run(&mut [iocb(PWRITE, fd, memory.block(0, 4096), 4096, at(SIZE))]), [4096]);
     assert_eq!(context.run(&mut [iocb(PWRITE, append, memory.block(0, 10), 10, 0)]), [10]);
-    let mut syncs = [iocb(FSYNC, fd, std::ptr::null_mut(), 0, 0), iocb(FDSYNC, fd, std::ptr::null_mut(), 0, 0)];
+    let mut syncs =
+        [iocb(FSYNC, fd, std::ptr::null_mut(), 0, 0), iocb(FDSYNC, fd, std::ptr::null_mut(), 0, 0)];
     assert_eq!(context.run(&mut syncs), [0, 0]);
 
     // The kernel takes those before a bad one, and says how many.
@@ -374,7 +383,7 @@ pub(crate) fn aio_waits(directory: &Path) -> String {
     let end = Instant::now() + Duration::from_secs(1);
     while Instant::now() < end {
         let mut reads: Vec<_> =
-            (0..8).map(|n| iocb(PREAD, direct, memory.block(n, 8192), 8192, 8192 * n as i64)).collect();
+            (0..8).map(|n| iocb(PREAD, direct, memory.block(n, 8192), 8192, 8192 * n as u64)).collect();
         assert_eq!(context.run(&mut reads), [8192; 8]);
         assert_eq!(context.run(&mut [iocb(PWRITE, direct, memory.block(0, 4096), 4096, 0)]), [4096]);
         assert_eq!(context.run(&mut [iocb(FDSYNC, direct, std::ptr::null_mut(), 0, 0)]), [0]);
