@@ -50,6 +50,7 @@ enum lost {
 	LOST_REQUEST_UNREADABLE,
 	LOST_REQUEST_UNFINISHED, /* its end was not seen */
 	LOST_FLIGHTS_FULL,
+	LOST_FLIGHT_UNFINISHED, /* its end was not seen */
 	LOST_OTHERS_FULL,
 	LOST_REASONS,
 };

@@ -8,6 +8,7 @@
 
 #include "kernel.h"
 #include "maps.h"
+#include "syscalls.h"
 #include <bpf/bpf_core_read.h>
 
 enum other_kind {
@@ -136,6 +137,7 @@ static __always_inline void others_bio_queued(struct bio___others *bio)
 	unsigned int flags, operation = BPF_CORE_READ(bio, bi_opf) & REQ_OP_MASK;
 	__u64 address = (__u64)bio;
 	struct flight flight = {};
+	long error;
 
 	/* The file layer counts what watched processes do. */
 	if (bpf_map_lookup_elem(&processes, &tgid))
@@ -166,7 +168,12 @@ static __always_inline void others_bio_queued(struct bio___others *bio)
 	}
 	flight.bytes = operation <= REQ_OP_WRITE ? BPF_CORE_READ(bio, bi_iter.bi_size) : 0;
 	flight.start_ns = bpf_ktime_get_ns();
-	if (bpf_map_update_elem(&flights, &address, &flight, BPF_ANY))
+	error = bpf_map_update_elem(&flights, &address, &flight, BPF_NOEXIST);
+	if (error == -EEXIST) {
+		count_lost(LOST_FLIGHT_UNFINISHED);
+		error = bpf_map_update_elem(&flights, &address, &flight, BPF_ANY);
+	}
+	if (error)
 		count_lost(LOST_FLIGHTS_FULL);
 }
 

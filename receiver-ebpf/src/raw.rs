@@ -207,7 +207,7 @@ pub(crate) struct Flight {
 pub(crate) const REQUEST_UNFINISHED: &str = "request not seen to end";
 
 /// Why something was not kept, in the order of `enum lost`.
-pub(crate) const LOST_REASONS: [&str; 13] = [
+pub(crate) const LOST_REASONS: [&str; 14] = [
     "io map full",
     "overflow map full",
     "files map full",
@@ -220,6 +220,7 @@ pub(crate) const LOST_REASONS: [&str; 13] = [
     "request unreadable",
     REQUEST_UNFINISHED,
     "flights map full",
+    "bio not seen to end",
     "others map full",
 ];
 
