@@ -14,11 +14,15 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use blameio_receiver_ebpf::{Limits, Other, OtherRow, Probes};
 use support::{Player, cases, load_or_skip, lost, until};
 use tempfile::TempDir;
+
+/// One at a time: what one test does is foreign to the probes of all others.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// What one command reads or writes.
 const BYTES: u64 = cases::BLOCKS as u64 * 8192;
@@ -81,6 +85,7 @@ fn state(probes: &mut Probes) -> String {
 #[test]
 fn a_process_is_counted_by_its_command_unless_it_is_watched() {
     let test = "a_process_is_counted_by_its_command_unless_it_is_watched";
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(mut probes) = load_or_skip(test, &Limits::default()) else { return };
     let directory = directory();
     let device = device_of(directory.path());
@@ -130,6 +135,7 @@ impl Drop for Cgroup {
 #[test]
 fn a_process_in_a_cgroup_is_counted_by_it() {
     let test = "a_process_in_a_cgroup_is_counted_by_it";
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(mut probes) = load_or_skip(test, &Limits::default()) else { return };
     let directory = directory();
     let device = device_of(directory.path());
@@ -177,6 +183,7 @@ impl Drop for Loop {
 #[test]
 fn a_reader_of_a_loop_device_is_counted_there_and_not_again_below() {
     let test = "a_reader_of_a_loop_device_is_counted_there_and_not_again_below";
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(mut probes) = load_or_skip(test, &Limits::default()) else { return };
     let directory = directory();
     let below = device_of(directory.path());
@@ -202,6 +209,7 @@ fn a_reader_of_a_loop_device_is_counted_there_and_not_again_below() {
 #[test]
 fn pages_that_were_dirtied_before_are_write_back() {
     let test = "pages_that_were_dirtied_before_are_write_back";
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(mut probes) = load_or_skip(test, &Limits::default()) else { return };
     let directory = directory();
     let device = device_of(directory.path());
@@ -221,6 +229,7 @@ fn pages_that_were_dirtied_before_are_write_back() {
 #[test]
 fn what_finds_no_room_is_in_the_overflow_row() {
     let test = "what_finds_no_room_is_in_the_overflow_row";
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let limits = Limits { others: 1, ..Limits::default() };
     let Some(mut probes) = load_or_skip(test, &limits) else { return };
     let directory = directory();
@@ -241,6 +250,7 @@ fn what_finds_no_room_is_in_the_overflow_row() {
 #[test]
 fn a_name_that_does_nothing_any_more_makes_room() {
     let test = "a_name_that_does_nothing_any_more_makes_room";
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(mut probes) = load_or_skip(test, &Limits::default()) else { return };
     let directory = directory();
     let device = device_of(directory.path());
