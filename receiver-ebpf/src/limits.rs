@@ -31,7 +31,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// A server with some thousand relations in use: 13 MiB on two processors, 50 MiB on 64.
+    /// A server with some thousand relations in use: 16 MiB on two processors, 53 MiB on 64.
     fn default() -> Self {
         Self {
             processes: 4096,
