@@ -1,5 +1,5 @@
 # make demo and make test are all that a newcomer needs; make check is what a contributor runs first.
-.PHONY: demo test check build bpf docs clean
+.PHONY: demo test check bench soak build bpf docs clean
 
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
@@ -13,6 +13,16 @@ demo:
 test:
 	scripts/setup test
 	scripts/test
+
+# What it costs; writes docs/benchmarks.md. ARGS='pgbench --pairs 20', ARGS=--quick
+bench:
+	scripts/setup test
+	scripts/bench $(ARGS)
+
+# Two hours of work and faults. ARGS='2h --slow-disk --record'
+soak:
+	scripts/setup test
+	scripts/soak $(ARGS)
 
 # Quick: format, lints, licences, docs, structure.
 check:

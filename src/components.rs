@@ -6,6 +6,11 @@ use blameio_pipeline::Components;
 pub const COMPONENTS: Components = Components {
     receivers: &[blameio_receiver_ebpf::FILE_IO, blameio_receiver::REPLICATION],
     processors: &[blameio_processors::DB_RESOLVER, blameio_processors::LAG_ATTRIBUTION],
-    exporters: &[blameio_exporters::BLAME_TABLE, blameio_exporters::DEBUG, blameio_exporters::PROMETHEUS],
+    exporters: &[
+        blameio_exporters::BLAME_TABLE,
+        blameio_exporters::DEBUG,
+        blameio_exporters::OTLP_GRPC,
+        blameio_exporters::PROMETHEUS,
+    ],
     extensions: &[blameio_databases::DATABASE],
 };

@@ -8,7 +8,7 @@ mod wanted;
 use std::sync::Arc;
 
 pub use reader::CatalogReader;
-pub(crate) use reader::{Directory, FileKey, FileRef};
+pub(crate) use reader::{Directory, FileKey, FileRef, Space};
 pub(crate) use wanted::Wanted;
 
 /// Kind of a file; the value of `blameio.file.kind`.

@@ -22,6 +22,7 @@ use crate::{
     follow,
     identity::ClusterId,
     positions::{PrimarySampler, ReplicaSampler},
+    work::LogReader,
 };
 
 struct Inner {
@@ -87,6 +88,11 @@ impl Database {
     /// Asks it, as a replica, for its positions. All samplers share one connection.
     pub fn replica(&self) -> ReplicaSampler {
         ReplicaSampler { engine: Arc::clone(&self.0.engine) }
+    }
+
+    /// Reads its log from its files, where it is on this host.
+    pub fn log(&self) -> LogReader {
+        LogReader { server: self.server(), reader: Some(self.0.engine.log()) }
     }
 
     /// Asks its primary for its position, where `primary_dsn` is set.

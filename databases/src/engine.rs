@@ -11,6 +11,7 @@ use crate::{
     discover::DiscoveredServer,
     error::DatabaseError,
     positions::{PrimaryPosition, ReplicaInfo, ReplicaSample},
+    work::ReadLog,
 };
 
 /// One server of one engine.
@@ -57,6 +58,9 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
 
     /// One look at a primary.
     async fn flushed(&self) -> Result<PrimaryPosition, DatabaseError>;
+
+    /// Who reads its log from its files.
+    fn log(&self) -> Box<dyn ReadLog>;
 
     /// Looks at everything the agent needs of the server.
     async fn check(&self) -> Vec<Finding>;

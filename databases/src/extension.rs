@@ -15,7 +15,7 @@ use crate::{
     engine::Engine,
     error::DatabaseError,
     identity::ClusterId,
-    postgresql::{PostgreSql, catalog::PgDirectory, dsn::Dsn, locate::Place},
+    postgresql::{PostgreSql, directory::PgDirectory, dsn::Dsn, locate::Place},
 };
 
 settings! {

@@ -19,6 +19,7 @@ mod owned;
 pub mod positions;
 pub mod postgresql;
 mod procfs;
+mod work;
 
 pub use catalog::{CatalogReader, FileKind, Object, Resolution};
 pub use check::Finding;
@@ -29,3 +30,4 @@ pub use extension::{DATABASE, DatabaseExtension, DatabaseSettings, database};
 pub use positions::{
     ApplyWait, PrimaryPosition, PrimarySampler, ReplicaInfo, ReplicaSample, ReplicaSampler, WaitKind,
 };
+pub use work::{LogError, LogFormat, LogLook, LogPositions, LogReader, Stretch, Work, WorkFile};

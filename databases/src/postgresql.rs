@@ -1,24 +1,32 @@
 //! PostgreSQL: the engine of this crate's contract. Each file here has one question to answer; this one only
 //! puts them together.
 
-pub(crate) mod catalog;
+mod catalog;
 mod check;
+mod chunk_indexes;
 mod cluster;
 mod connect;
 pub(crate) mod control;
+pub(crate) mod directory;
 pub mod discover;
 pub(crate) mod dsn;
+mod former;
 mod grants;
+mod hypertables;
 mod link;
 pub(crate) mod locate;
 pub mod path;
 mod positions;
 mod postmaster;
 mod reach;
+#[cfg(test)]
+mod recorded_tests;
 mod relations;
 pub mod roles;
+mod timescale;
 mod tls;
 mod waits;
+pub mod wal;
 
 use std::{
     collections::HashMap,
@@ -40,8 +48,10 @@ use crate::{
     error::DatabaseError,
     identity::ClusterId,
     positions::{PrimaryPosition, ReplicaInfo, ReplicaSample},
+    work::ReadLog,
 };
-use catalog::{Loader, PgDirectory};
+use catalog::Loader;
+use directory::PgDirectory;
 use dsn::Dsn;
 use grants::Grants;
 use link::Link;
@@ -157,6 +167,10 @@ impl Engine for PostgreSql {
 
     async fn flushed(&self) -> Result<PrimaryPosition, DatabaseError> {
         positions::flushed(&self.link, &self.cluster).await
+    }
+
+    fn log(&self) -> Box<dyn ReadLog> {
+        Box::new(wal::Follower::default())
     }
 
     async fn check(&self) -> Vec<Finding> {

@@ -6,6 +6,7 @@
 
 pub mod blame_table;
 pub mod debug;
+pub mod otlp_grpc;
 mod plain;
 pub mod prometheus;
 pub mod sending;
@@ -14,8 +15,8 @@ mod testing;
 mod value;
 
 pub use self::{
-    blame_table::FACTORY as BLAME_TABLE, debug::FACTORY as DEBUG, plain::plain,
-    prometheus::FACTORY as PROMETHEUS,
+    blame_table::FACTORY as BLAME_TABLE, debug::FACTORY as DEBUG, otlp_grpc::FACTORY as OTLP_GRPC,
+    plain::plain, prometheus::FACTORY as PROMETHEUS,
 };
 
 use std::fmt::Display;

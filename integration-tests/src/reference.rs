@@ -238,13 +238,20 @@ fn lost() -> String {
             "io map full" => "No row was left for a file; the operation is counted in the row `(overflow)`.",
             "overflow map full" => "Not even an `(overflow)` row was left; the operation is not counted.",
             "files map full" => "A file's name was not kept; it is `(unnamed)`, and so `(unresolved)`.",
-            "threads map full" => "A thread's operation was not counted at all.",
+            "thread storage refused" => {
+                "A thread's operation was not counted at all; its next one is tried again."
+            }
             "thread time map full" => "Blocked time of a critical thread was kept without its file.",
             "durations map full" => {
                 "A duration is not in the histogram; the operation is counted all the same."
             }
             "processes map full" => "A process is not watched; what it does is not counted.",
             "file name unreadable" => "The kernel's memory for a file name could not be read.",
+            "device map full" => {
+                "That an operation reached the device was not kept; the operation is counted all the same."
+            }
+            "write-back map full" => "Write-back of a file was not counted.",
+            "write-back in flight map full" => "Write-back was counted without its time.",
             "probe skipped" => {
                 "The kernel did not run a probe, because one was running on the processor already."
             }

@@ -58,7 +58,7 @@ impl Default for SceneOptions {
 /// Whether a test that needs a laboratory can run here; says loudly why not.
 pub fn can_run(test: &str, needs_slow_disk: bool) -> bool {
     let reason = blameio::lab::Binaries::find(None).err().map(|error| error.to_string()).or_else(|| {
-        let missing = probe_support().into_iter().find(|support| !support.ok)?;
+        let missing = probe_support().into_iter().find(|support| !support.ok && !support.optional)?;
         Some(format!("probes: {}: {}", missing.name, missing.detail))
     });
     let reason = reason.or_else(|| {

@@ -16,6 +16,7 @@ pub mod role;
 pub mod schedule;
 pub mod server;
 pub mod signal;
+pub mod state;
 pub mod telemetry;
 
 pub use batch::Batch;

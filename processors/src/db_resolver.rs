@@ -14,20 +14,26 @@ use blameio_pipeline::{
     attribute::{SERVER_ADDRESS, SERVER_PORT, SERVICE_INSTANCE_ID},
     metrics::{MetricsBuilder, attribute},
 };
-use opentelemetry_proto::tonic::metrics::v1::{Metric, ResourceMetrics, metric::Data};
+use opentelemetry_proto::tonic::{
+    common::v1::KeyValue,
+    metrics::v1::{ExponentialHistogram, Metric, ResourceMetrics, Sum, metric::Data},
+};
 
+mod held;
 mod histogram;
 mod point;
+mod ranking;
 mod series;
 
-use series::{RESOLVED, Series};
+use point::has_file;
+use series::{RESOLVED, Series, THREAD_TIME};
 
 settings! {
     /// Resolves files to tables and indexes.
     pub struct DbResolverSettings {
         /// Databases whose files are resolved; without it, all that are declared.
         pub databases: Vec<ComponentId> = (),
-        /// Most series per server; what does not fit is counted in `(other)` rows.
+        /// Most series per server. The busiest objects have their own; what does not fit is counted in `(other)` rows.
         pub max_series: usize = 1000,
         /// Adds `datname`, `schemaname`, `relname` and `indexrelname`, to join the series of postgres_exporter.
         pub join_labels: bool = false,
@@ -128,7 +134,8 @@ impl DbResolver {
         let catalog = self.catalogs.of(&instance).unwrap_or_else(|| self.nothing.clone());
         let mut raw = Vec::new();
         for scope in &mut resource_metrics.scope_metrics {
-            raw.extend(scope.metrics.extract_if(.., |metric| position(metric).is_some()));
+            raw.extend(scope.metrics.iter_mut().filter_map(raw_points));
+            scope.metrics.retain(|metric| position(metric).is_none() || !is_empty(metric));
         }
         if raw.is_empty() {
             return;
@@ -137,6 +144,7 @@ impl DbResolver {
         let (seen, series) =
             self.servers.entry(instance).or_insert_with(|| (Instant::now(), Series::default()));
         *seen = Instant::now();
+        series.settle(&catalog, self.max_series);
         let mut at = 0;
         for metric in &raw {
             at = at.max(take(metric, series, &catalog, self.max_series));
@@ -148,13 +156,40 @@ impl DbResolver {
             .cloned()
             .collect();
         let mut builder = MetricsBuilder::new(resource, SCOPE);
-        series.issue(at, &address, self.join_labels, &mut builder);
+        series.issue(at, self.max_series, &address, self.join_labels, &mut builder);
         resource_metrics.scope_metrics.extend(builder.finish().scope_metrics);
     }
 }
 
 fn position(metric: &Metric) -> Option<usize> {
     RESOLVED.iter().position(|definition| definition.name == metric.name)
+}
+
+/// Moves out of a metric what is about files, and all of thread time: its states without a file belong to the rest.
+fn raw_points(metric: &mut Metric) -> Option<Metric> {
+    let everything = position(metric)? == THREAD_TIME;
+    let raw = |attributes: &[KeyValue]| everything || has_file(attributes);
+    let data = match &mut metric.data {
+        Some(Data::Sum(sum)) => {
+            let data_points = sum.data_points.extract_if(.., |point| raw(&point.attributes)).collect();
+            Data::Sum(Sum { data_points, ..*sum })
+        }
+        Some(Data::ExponentialHistogram(histogram)) => {
+            let data_points = histogram.data_points.extract_if(.., |point| raw(&point.attributes)).collect();
+            Data::ExponentialHistogram(ExponentialHistogram { data_points, ..*histogram })
+        }
+        _ => return None,
+    };
+    let taken = Metric { name: metric.name.clone(), data: Some(data), ..Metric::default() };
+    (!is_empty(&taken)).then_some(taken)
+}
+
+fn is_empty(metric: &Metric) -> bool {
+    match &metric.data {
+        Some(Data::Sum(sum)) => sum.data_points.is_empty(),
+        Some(Data::ExponentialHistogram(histogram)) => histogram.data_points.is_empty(),
+        _ => false,
+    }
 }
 
 /// Takes the points of a metric; returns the newest time among them.

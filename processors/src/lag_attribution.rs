@@ -3,32 +3,42 @@
 
 use std::{
     collections::BTreeMap,
+    path::PathBuf,
     time::{Duration, Instant, SystemTime},
 };
 
 use blameio_config::{Decode, Signal, settings};
 use blameio_pipeline::{
     Batch, Context, Factory, Processor, Refusal, Stability,
-    attribute::THREAD_STATE,
-    metrics::{MetricsBuilder, PointTime, key_value, unix_nano},
-    signal,
+    attribute::SERVICE_NAME,
+    metrics::{attribute, unix_nano},
+    state,
 };
 use opentelemetry_proto::tonic::{
-    collector::metrics::v1::ExportMetricsServiceRequest, common::v1::KeyValue, metrics::v1::ResourceMetrics,
-    resource::v1::Resource,
+    collector::metrics::v1::ExportMetricsServiceRequest, metrics::v1::ResourceMetrics, resource::v1::Resource,
 };
 
 pub mod account;
 pub mod channel;
 pub mod charges;
+pub mod contention;
+pub mod devices;
+mod emit;
+pub mod latency;
+pub mod learned;
 pub mod normal;
 pub mod owner;
 pub mod reading;
+pub mod spans;
+pub mod state_file;
 pub mod top;
 pub mod windows;
+pub mod work;
 
-use channel::{Channel, Outcome, Patience};
-use owner::channel_attributes;
+use channel::{Around, Channel, Patience};
+use devices::{Devices, Source};
+use learned::Learned;
+use reading::Readings;
 
 settings! {
     /// Tells what replication lag is owed to.
@@ -38,6 +48,9 @@ settings! {
         pub window: Duration = "1s",
         /// Most rows of blame per channel, beside `unknown` and one `(other)` per cause.
         pub top_k: usize = 20,
+        /// Directory for what was learned of devices and of work, so that it survives a restart; empty to keep nothing.
+        /// Without it, systemd's `$STATE_DIRECTORY`, or `/var/lib/blameio`.
+        pub state_directory: Option<String>,
     }
 }
 
@@ -59,7 +72,12 @@ pub const LAG_ATTRIBUTION: Factory<dyn Processor> = Factory {
             }
         }
     },
-    create: |node, context: Context| Ok(Box::new(LagAttribution::new(&context.settings(node)?))),
+    create: |node, context: Context| {
+        let mut attribution = LagAttribution::new(&context.settings(node)?);
+        let name = context.id.to_string().replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+        attribution.state_name = format!("{name}.state");
+        Ok(Box::new(attribution))
+    },
 };
 
 /// Lag below this is not told from zero: the positions of primary and replica are sampled every 20 ms each, by
@@ -72,8 +90,6 @@ const CLOCK_STEP: Duration = Duration::from_secs(10);
 /// A server of which nothing was heard for so long is forgotten: its instance is gone.
 const FORGET: Duration = Duration::from_hours(1);
 
-const SCOPE: &str = "blameio/lag_attribution";
-
 #[derive(Debug)]
 struct Server {
     resource: Resource,
@@ -81,55 +97,139 @@ struct Server {
     channels: BTreeMap<String, Channel>,
 }
 
+impl Default for Server {
+    fn default() -> Self {
+        Self { resource: Resource::default(), seen: Instant::now(), channels: BTreeMap::new() }
+    }
+}
+
+impl Server {
+    /// The end of all that was shown of it.
+    fn end(&self, at: u64) -> Vec<ResourceMetrics> {
+        let shown = self.channels.iter().filter(|(_, channel)| channel.was_shown());
+        shown.map(|(name, channel)| emit::end(&self.resource, name, channel, at)).collect()
+    }
+}
+
 /// The processor.
 #[derive(Debug)]
 pub struct LagAttribution {
     window: Duration,
     top_k: usize,
+    state_directory: Option<PathBuf>,
+    state_name: String,
+    /// Read with the first batch: a component that is only made opens no file.
+    learned: Option<Learned>,
     servers: BTreeMap<String, Server>,
+    devices: Devices,
     newest: u64,
 }
 
 impl LagAttribution {
     /// An account book with nothing in it.
     pub fn new(settings: &LagAttributionSettings) -> Self {
-        Self { window: settings.window, top_k: settings.top_k, servers: BTreeMap::new(), newest: 0 }
+        Self {
+            window: settings.window,
+            top_k: settings.top_k,
+            state_directory: state::directory(settings.state_directory.as_deref()),
+            state_name: "lag_attribution.state".to_owned(),
+            learned: None,
+            servers: BTreeMap::new(),
+            devices: Devices::new(nanos(settings.window.saturating_mul(4))),
+            newest: 0,
+        }
+    }
+
+    fn learned(&mut self) -> &mut Learned {
+        let directory = self.state_directory.as_deref();
+        self.learned.get_or_insert_with(|| Learned::load(directory, &self.state_name))
     }
 
     /// Returns what has to be said at once: the end of channels.
     fn take(&mut self, resource_metrics: &mut ResourceMetrics) -> Vec<ResourceMetrics> {
         let Some(resource) = resource_metrics.resource.clone() else { return Vec::new() };
+        let mut readings = reading::take(resource_metrics);
+        self.take_devices(&resource, &mut readings);
         let Some(instance) = reading::instance(&resource).map(str::to_owned) else { return Vec::new() };
-        let readings = reading::take(resource_metrics);
-        if readings.lags.is_empty() && readings.threads.is_empty() && readings.ended.is_empty() {
+        if readings.is_empty() {
             return Vec::new();
         }
-        let server = self.servers.entry(instance).or_insert_with(|| Server {
-            resource: Resource::default(),
-            seen: Instant::now(),
-            channels: BTreeMap::new(),
-        });
+        let mut ends = Vec::new();
+        if !self.servers.contains_key(&instance) {
+            ends = self.replace(&resource);
+        }
+        let server = self.servers.entry(instance.clone()).or_default();
         server.resource = resource;
         server.seen = Instant::now();
-        for lag in readings.lags {
+        let Readings { lags, threads, threads_at, operations, work, ended, .. } = readings;
+        for lag in &lags {
             self.newest = newest(self.newest, lag.at);
-            let channel = server.channels.entry(lag.channel.clone()).or_insert_with(|| Channel::new(lag.at));
-            channel.lag(lag);
         }
-        if !readings.threads.is_empty() {
-            self.newest = newest(self.newest, readings.threads_at);
-            // A physical replica has one channel, without a name, and all critical threads work for it.
-            let channel =
-                server.channels.entry(String::new()).or_insert_with(|| Channel::new(readings.threads_at));
-            channel.threads(readings.threads_at, &readings.threads);
+        if !threads.is_empty() {
+            self.newest = newest(self.newest, threads_at);
         }
-        let ended = readings.ended.into_iter();
-        ended
-            .filter_map(|(name, at)| {
-                let channel = server.channels.remove(&name).filter(Channel::was_shown)?;
-                Some(emit_end(&server.resource, &name, &channel, at))
-            })
-            .collect()
+        // A physical replica has one channel, without a name, and all critical threads work for it.
+        let of_threads = (!threads.is_empty()).then(|| (String::new(), threads_at));
+        let heard = lags.iter().map(|lag| (lag.channel.clone(), lag.at)).chain(of_threads);
+        for (name, at) in heard {
+            if !self.servers.get(&instance).is_some_and(|server| server.channels.contains_key(&name)) {
+                let habits = self.learned().wake(&instance, &name);
+                if let Some(server) = self.servers.get_mut(&instance) {
+                    server.channels.insert(name, Channel::new(at, habits));
+                }
+            }
+        }
+        let Some(server) = self.servers.get_mut(&instance) else { return ends };
+        for (name, channel) in &mut server.channels {
+            let work: Vec<_> = work.iter().filter(|point| point.channel == *name).cloned().collect();
+            channel.work(&work);
+        }
+        for lag in lags {
+            if let Some(channel) = server.channels.get_mut(&lag.channel) {
+                channel.lag(lag);
+            }
+        }
+        if let Some(channel) = server.channels.get_mut("").filter(|_| !threads.is_empty()) {
+            channel.threads(threads_at, &threads, &operations);
+        }
+        let mut resting = Vec::new();
+        for (name, at) in ended {
+            if let Some(channel) = server.channels.remove(&name) {
+                ends.extend(channel.was_shown().then(|| emit::end(&server.resource, &name, &channel, at)));
+                resting.push((name, channel.into_habits()));
+            }
+        }
+        for (name, habits) in resting {
+            self.learned().rest(&instance, &name, habits);
+        }
+        ends
+    }
+
+    /// A server that takes another's address on the same host has taken its place: a data directory that was made anew.
+    fn replace(&mut self, resource: &Resource) -> Vec<ResourceMetrics> {
+        let place = |resource: &Resource| {
+            let (address, port) = reading::address(resource);
+            Some((reading::host(resource).to_owned(), address?.to_owned(), port?))
+        };
+        let Some(taken) = place(resource) else { return Vec::new() };
+        let replaced: Vec<_> = self
+            .servers
+            .extract_if(.., |_, server| place(&server.resource).as_ref() == Some(&taken))
+            .collect();
+        let at = self.newest;
+        replaced.into_iter().flat_map(|(_, server)| server.end(at)).collect()
+    }
+
+    fn take_devices(&mut self, resource: &Resource, readings: &mut Readings) {
+        let at = readings.threads_at.max(readings.devices_at);
+        if at > 0 {
+            let source = Source {
+                host: reading::host(resource),
+                instance: reading::instance(resource),
+                service: attribute(&resource.attributes, SERVICE_NAME).unwrap_or_default(),
+            };
+            self.devices.read(source, at, std::mem::take(&mut readings.devices));
+        }
     }
 
     fn due(&mut self, now: u64) -> Vec<ResourceMetrics> {
@@ -139,15 +239,53 @@ impl LagAttribution {
             noise: NOISE,
             top_k: self.top_k,
         };
+        let directory = self.state_directory.as_deref();
+        let learned = self.learned.get_or_insert_with(|| Learned::load(directory, &self.state_name));
         let mut due = Vec::new();
-        for server in self.servers.values_mut() {
+        for (instance, server) in &mut self.servers {
+            let mut around = Around {
+                devices: &self.devices,
+                latencies: &mut learned.latencies,
+                host: reading::host(&server.resource),
+                instance,
+            };
             for (name, channel) in &mut server.channels {
-                for outcome in channel.due(now, &patience) {
-                    due.push(emit(&server.resource, channel.start(), name, &outcome));
+                for outcome in channel.due(now, &patience, &mut around) {
+                    due.push(emit::tick(&server.resource, channel.start(), name, &outcome));
                 }
             }
         }
         due
+    }
+
+    /// Servers of which nothing is heard any more: their series end, what was learned of them rests.
+    fn forget(&mut self) -> Vec<ResourceMetrics> {
+        self.devices.forget(FORGET);
+        let gone: Vec<_> = self.servers.extract_if(.., |_, server| server.seen.elapsed() >= FORGET).collect();
+        let at = self.newest;
+        let mut ends = Vec::new();
+        for (instance, server) in gone {
+            ends.extend(server.end(at));
+            for (name, channel) in server.channels {
+                self.learned().rest(&instance, &name, channel.into_habits());
+            }
+        }
+        ends
+    }
+
+    fn save(&mut self) {
+        let Some(learned) = &mut self.learned else { return };
+        let channels = self.servers.iter().flat_map(|(instance, server)| {
+            let channels = server.channels.iter();
+            channels.map(move |(name, channel)| (instance.as_str(), name.as_str(), channel.habits()))
+        });
+        learned.write(channels);
+    }
+}
+
+impl Drop for LagAttribution {
+    fn drop(&mut self) {
+        self.save();
     }
 }
 
@@ -158,54 +296,6 @@ fn nanos(duration: Duration) -> u64 {
 /// The newest time heard of. A clock that was set back is followed, or nothing would ever be waited for again.
 fn newest(newest: u64, at: u64) -> u64 {
     if at + nanos(CLOCK_STEP) < newest { at } else { newest.max(at) }
-}
-
-fn emit(resource: &Resource, start: u64, name: &str, outcome: &Outcome) -> ResourceMetrics {
-    let (address, port) = reading::address(resource);
-    let base = channel_attributes(address, port, name);
-    let with = |more: Vec<KeyValue>| base.iter().cloned().chain(more).collect::<Vec<_>>();
-    let gauge = PointTime { start: 0, at: outcome.at };
-    let sum = PointTime { start: start.min(outcome.at), at: outcome.at };
-    let mut builder = MetricsBuilder::new(resource.clone(), SCOPE);
-    builder.point(&signal::REPLICATION_LAG, outcome.lag, base.clone(), gauge);
-    for (owner, seconds) in &outcome.rows {
-        builder.point(&signal::LAG_BLAME, *seconds, with(owner.attributes()), gauge);
-    }
-    for owner in &outcome.ended {
-        builder.ended(&signal::LAG_BLAME, with(owner.attributes()), gauge);
-    }
-    for (owner, seconds) in &outcome.accrued {
-        builder.point(&signal::LAG_ACCRUED, *seconds, with(owner.attributes()), sum);
-    }
-    for ((state, subject), seconds) in &outcome.apply_time {
-        let mut attributes = subject.attributes();
-        attributes.push(key_value(THREAD_STATE, state.as_str()));
-        builder.point(&signal::APPLY_TIME, *seconds, with(attributes), sum);
-    }
-    builder.finish()
-}
-
-/// Lag and blame of a channel that is no more.
-fn emit_end(resource: &Resource, name: &str, channel: &Channel, at: u64) -> ResourceMetrics {
-    let (address, port) = reading::address(resource);
-    let base = channel_attributes(address, port, name);
-    let time = PointTime { start: 0, at };
-    let mut builder = MetricsBuilder::new(resource.clone(), SCOPE);
-    builder.ended(&signal::REPLICATION_LAG, base.clone(), time);
-    for owner in channel.shown() {
-        let attributes = base.iter().cloned().chain(owner.attributes()).collect();
-        builder.ended(&signal::LAG_BLAME, attributes, time);
-    }
-    for owner in channel.accrued_issued() {
-        let attributes = base.iter().cloned().chain(owner.attributes()).collect();
-        builder.ended(&signal::LAG_ACCRUED, attributes, time);
-    }
-    for (state, subject) in channel.apply_time_issued() {
-        let state = key_value(THREAD_STATE, state.as_str());
-        let attributes = base.iter().cloned().chain(subject.attributes()).chain([state]).collect();
-        builder.ended(&signal::APPLY_TIME, attributes, time);
-    }
-    builder.finish()
 }
 
 impl Processor for LagAttribution {
@@ -224,9 +314,12 @@ impl Processor for LagAttribution {
     }
 
     fn tick(&mut self) -> Vec<Batch> {
-        self.servers.retain(|_, server| server.seen.elapsed() < FORGET);
+        let mut resource_metrics = self.forget();
         // Wall time ends the wait for a file_io receiver that has nothing to say.
-        let resource_metrics = self.due(unix_nano(SystemTime::now()));
+        resource_metrics.extend(self.due(unix_nano(SystemTime::now())));
+        if self.learned.as_ref().is_some_and(Learned::is_due) {
+            self.save();
+        }
         if resource_metrics.is_empty() {
             return Vec::new();
         }

@@ -2,142 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::BTreeMap;
+mod road;
 
-use blameio_config::{Decode, Diagnostics, Path, parse};
-use blameio_databases::{CatalogReader, FileKind, Object};
 use blameio_pipeline::{
-    Batch, Processor, ServerIdentity,
     attribute::{
-        BLAME_CAUSE, DB_INDEX, DB_NAMESPACE, DB_TABLE, FILE_DEVICE, FILE_GENERATION, FILE_INODE, FILE_PATH,
-        IO_OPERATION, LAG_FRESHNESS, LAG_SOURCE, RELNAME, REPLICATION_CHANNEL, THREAD_ID, THREAD_ROLE,
-        THREAD_STATE,
+        BLAME_CAUSE, BLAME_CULPRIT, DB_INDEX, DB_NAMESPACE, DB_TABLE, DISK_IO_DIRECTION, FILE_PATH,
+        IO_OPERATION, RELNAME, REPLICATION_CHANNEL, SYSTEM_DEVICE, THREAD_ROLE, WORK_KIND, WORK_STAGE,
     },
-    metrics::{MetricsBuilder, PointTime, attribute, is_ended, key_value, number, number_points},
-    signal::{self, Metric},
+    metrics::{MetricsBuilder, PointTime, attribute, is_ended, key_value, number},
+    signal,
 };
-use blameio_processors::{
-    db_resolver::{Catalogs, DbResolver, DbResolverSettings},
-    lag_attribution::{LagAttribution, LagAttributionSettings},
-};
-use opentelemetry_proto::tonic::{
-    collector::metrics::v1::ExportMetricsServiceRequest,
-    common::v1::KeyValue,
-    metrics::v1::{NumberDataPoint, ResourceMetrics},
-};
-use uuid::Uuid;
-
-const SECOND: u64 = 1_000_000_000;
-const BEGAN: u64 = 1_700_000_000 * SECOND;
-
-fn identity() -> ServerIdentity {
-    ServerIdentity {
-        instance_id: Uuid::from_u128(7),
-        service_name: "replica".into(),
-        system: "postgresql",
-        address: "db7".into(),
-        port: 5432,
-        host_name: "db7".into(),
-        host_id: None,
-    }
-}
-
-fn object(table: &str, index: Option<&str>, kind: FileKind) -> Object {
-    Object {
-        database: "shop".into(),
-        schema: "public".into(),
-        namespace: "shop|public".into(),
-        table: table.into(),
-        index: index.map(Into::into),
-        partition: None,
-        kind,
-    }
-}
-
-fn settings<T: Decode>(yaml: &str) -> T {
-    T::decode(&parse(yaml).unwrap(), &Path::root(), &mut Diagnostics::new()).unwrap()
-}
-
-/// The two processors in a row.
-struct Road {
-    resolver: DbResolver,
-    attribution: LagAttribution,
-}
-
-impl Road {
-    fn new(resolver: &str) -> Self {
-        let catalog = CatalogReader::recorded(vec![
-            ("base/5/100".into(), object("orders", None, FileKind::Heap)),
-            ("base/5/101".into(), object("orders", Some("orders_cold_idx"), FileKind::Index)),
-        ]);
-        let catalogs = Catalogs::Recorded(BTreeMap::from([(identity().instance_id.to_string(), catalog)]));
-        Self {
-            resolver: DbResolver::new(catalogs, &settings::<DbResolverSettings>(resolver)),
-            attribution: LagAttribution::new(&settings::<LagAttributionSettings>("")),
-        }
-    }
-
-    fn pass(&mut self, resource: ResourceMetrics) -> Vec<ResourceMetrics> {
-        let batch = Batch::metrics(ExportMetricsServiceRequest { resource_metrics: vec![resource] });
-        self.resolver
-            .process(batch)
-            .unwrap()
-            .into_iter()
-            .flat_map(|batch| self.attribution.process(batch).unwrap())
-            .flat_map(|batch| batch.into_metrics().unwrap().resource_metrics)
-            .collect()
-    }
-}
-
-fn file(inode: i64, path: &str) -> Vec<KeyValue> {
-    vec![
-        key_value(FILE_DEVICE, "8:1"),
-        key_value(FILE_INODE, inode),
-        key_value(FILE_GENERATION, 1_i64),
-        key_value(FILE_PATH, path),
-    ]
-}
-
-/// State, file (inode and path) where the state has one, and cumulative seconds.
-type TimeRow = (&'static str, Option<(i64, &'static str)>, f64);
-
-/// Cumulative thread time after some seconds.
-fn thread_time(second: u64, rows: &[TimeRow]) -> ResourceMetrics {
-    let mut builder = MetricsBuilder::new(identity().resource(), "recorded");
-    let time = PointTime { start: BEGAN, at: BEGAN + second * SECOND + 3_000_000 };
-    for (state, of, seconds) in rows {
-        let mut attributes = of.map(|(inode, path)| file(inode, path)).unwrap_or_default();
-        attributes.extend([
-            key_value(THREAD_ID, 4242_i64),
-            key_value(THREAD_ROLE, "apply"),
-            key_value(THREAD_STATE, *state),
-        ]);
-        builder.point(&signal::THREAD_TIME, *seconds, attributes, time);
-    }
-    builder.finish()
-}
-
-fn lag(second: u64, lag: f64, applied: i64) -> ResourceMetrics {
-    let mut builder = MetricsBuilder::new(identity().resource(), "recorded");
-    let time = PointTime { start: BEGAN, at: BEGAN + second * SECOND };
-    let channel = || key_value(REPLICATION_CHANNEL, "");
-    builder.point(&signal::REPLICATION_LAG, lag, vec![channel()], time);
-    builder.point(&signal::REPLICATION_APPLIED, applied, vec![channel()], time);
-    let info = vec![channel(), key_value(LAG_SOURCE, "primary"), key_value(LAG_FRESHNESS, "fresh")];
-    builder.point(&signal::REPLICATION_INFO, 1_i64, info, time);
-    builder.finish()
-}
-
-fn points(resources: &[ResourceMetrics], metric: &Metric) -> Vec<NumberDataPoint> {
-    resources
-        .iter()
-        .flat_map(|resource| &resource.scope_metrics)
-        .flat_map(|scope| &scope.metrics)
-        .filter(|found| found.name == metric.name)
-        .flat_map(number_points)
-        .cloned()
-        .collect()
-}
+use blameio_processors::lag_attribution::{LagAttribution, LagAttributionSettings};
+use opentelemetry_proto::tonic::metrics::v1::{NumberDataPoint, ResourceMetrics};
+use road::{BEGAN, Road, SECOND, file, identity, lag, points, settings, thread_time};
 
 fn blame(resources: &[ResourceMetrics], cause: &str, index: Option<&str>) -> f64 {
     points(resources, &signal::LAG_BLAME)
@@ -250,32 +127,38 @@ fn what_does_not_fit_under_the_limit_is_counted_in_other() {
 }
 
 #[test]
-fn at_the_limit_what_rests_makes_room_for_what_moves() {
+fn at_the_limit_the_busier_takes_the_place_of_who_rests_and_nothing_is_counted_twice() {
     let mut road = Road::new("max_series: 10");
     for n in 1000..1050 {
         road.pass(bytes(n, &format!("srv/file{n}"), 100, 1));
     }
-    let out = road.pass(bytes(1, "base/5/100", 7, 100));
-    let rows = points(&out, &signal::FILE_IO);
-    let of = |table: &str| {
-        rows.iter().find(|row| attribute(&row.attributes, DB_TABLE) == Some(table) && !is_ended(row.flags))
+    // What it did before it had a row of its own is in (other), and stays there.
+    let out = road.pass(bytes(1, "base/5/100", 900, 100));
+    let of = |rows: &[NumberDataPoint], table: &str| {
+        let live = |row: &&NumberDataPoint| !is_ended(row.flags);
+        let found = rows.iter().filter(live).find(|row| attribute(&row.attributes, DB_TABLE) == Some(table));
+        found.map(|row| (number(row).unwrap(), row.start_time_unix_nano))
     };
-    assert_eq!(of("orders").and_then(number), Some(7.0), "{rows:?}");
-    // What rests is not counted a second time, and comes back only when it moves.
-    assert_eq!(of("(other)").and_then(number), Some(4000.0), "{rows:?}");
-    let ended = rows.iter().filter(|row| is_ended(row.flags)).count();
-    assert_eq!(ended, 10, "what made room is ended: {rows:?}");
-    let again = points(&road.pass(bytes(1000, "srv/file1000", 100, 101)), &signal::FILE_IO);
-    assert!(
-        again.iter().all(|row| attribute(&row.attributes, FILE_PATH) != Some("srv/file1000")),
-        "{again:?}"
-    );
+    let rows = points(&out, &signal::FILE_IO);
+    assert_eq!(of(&rows, "(other)").unwrap().0, 4900.0, "{rows:?}");
+    let ended: Vec<_> = rows.iter().filter(|row| is_ended(row.flags)).collect();
+    assert_eq!(ended.len(), 1, "who makes room is ended: {rows:?}");
+    let left = attribute(&ended[0].attributes, FILE_PATH).unwrap().to_owned();
+    let rows = points(&road.pass(bytes(1, "base/5/100", 907, 101)), &signal::FILE_IO);
+    assert_eq!(of(&rows, "orders"), Some((7.0, BEGAN + 101 * SECOND)), "{rows:?}");
+    // Who left comes back only when it is busy again; what rests is not counted a second time.
+    let inode: i64 = left.trim_start_matches("srv/file").parse().unwrap();
+    let rows = points(&road.pass(bytes(inode, &left, 100, 102)), &signal::FILE_IO);
+    assert!(rows.iter().all(|row| attribute(&row.attributes, FILE_PATH) != Some(&left)), "{rows:?}");
+    let rows = points(&road.pass(bytes(inode, &left, 103, 103)), &signal::FILE_IO);
+    assert_eq!(of(&rows, "(other)").unwrap().0, 4903.0, "{rows:?}");
 }
 
 #[test]
 fn a_row_that_leaves_the_top_is_ended() {
     let mut road = Road::new("");
-    road.attribution = LagAttribution::new(&settings::<LagAttributionSettings>("top_k: 1"));
+    road.attribution =
+        LagAttribution::new(&settings::<LagAttributionSettings>("top_k: 1\nstate_directory: \"\""));
     let mut ended = Vec::new();
     for second in 0..40_u64 {
         // The index first, the heap later.
@@ -306,4 +189,86 @@ fn a_server_that_is_promoted_ends_its_lag_and_its_blame() {
     assert!(lags.len() == 1 && is_ended(lags[0].flags), "{lags:?}");
     let rows = points(&out, &signal::LAG_BLAME);
     assert!(rows.len() >= 2 && rows.iter().all(|row| is_ended(row.flags)), "{rows:?}");
+}
+
+fn work(path: &str, stage: &str, items: i64, second: u64) -> ResourceMetrics {
+    let mut builder = MetricsBuilder::new(identity().resource(), "recorded");
+    let attributes = vec![
+        key_value(FILE_PATH, path),
+        key_value(REPLICATION_CHANNEL, ""),
+        key_value(WORK_STAGE, stage),
+        key_value(WORK_KIND, "block"),
+    ];
+    let time = PointTime { start: BEGAN, at: BEGAN + second * SECOND };
+    builder.point(&signal::REPLICATION_WORK, items, attributes, time);
+    builder.finish()
+}
+
+#[test]
+fn work_in_the_log_is_named_by_its_path_and_keeps_stage_kind_and_channel() {
+    let mut road = Road::new("");
+    road.pass(work("base/5/101", "received", 30, 1));
+    let rows = points(&road.pass(work("base/5/101", "received", 70, 2)), &signal::REPLICATION_WORK);
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    let text = |key| attribute(&rows[0].attributes, key);
+    assert_eq!((text(DB_TABLE), text(DB_INDEX)), (Some("orders"), Some("orders_cold_idx")));
+    assert_eq!((text(WORK_STAGE), text(WORK_KIND)), (Some("received"), Some("block")));
+    assert_eq!((text(REPLICATION_CHANNEL), text(FILE_PATH)), (Some(""), None));
+    assert_eq!(number(&rows[0]), Some(70.0));
+}
+
+#[test]
+fn work_of_an_object_has_all_its_stages_or_none() {
+    let mut road = Road::new("max_series: 20");
+    let mut rows = Vec::new();
+    for second in 1..60 {
+        for n in 0..30 {
+            for stage in ["received", "applied"] {
+                let items = i64::try_from(second * (n + 1)).unwrap();
+                let out = road.pass(work(&format!("srv/base/9/{n}x"), stage, items, second));
+                rows.extend(points(&out, &signal::REPLICATION_WORK));
+            }
+        }
+    }
+    let mut stages = std::collections::BTreeMap::new();
+    for row in &rows {
+        let path = attribute(&row.attributes, FILE_PATH).unwrap_or("(other)").to_owned();
+        let stage = attribute(&row.attributes, WORK_STAGE).unwrap().to_owned();
+        let count = stages.entry(path).or_insert_with(std::collections::BTreeMap::new);
+        *count.entry(stage).or_insert(0_usize) += 1;
+        assert!(number(row).is_none_or(|items| items >= 0.0));
+    }
+    assert!(stages.values().all(|stages| stages.len() == 2), "{stages:?}");
+    // Two objects of twenty series; those that were busiest in the end are there.
+    let last: std::collections::BTreeSet<_> = rows
+        .iter()
+        .filter(|row| row.time_unix_nano == BEGAN + 59 * SECOND && !is_ended(row.flags))
+        .filter_map(|row| attribute(&row.attributes, FILE_PATH))
+        .collect();
+    assert_eq!(last.len(), 2, "{last:?}");
+}
+
+#[test]
+fn bytes_at_the_device_keep_their_direction_and_what_is_of_no_file_passes_untouched() {
+    let mut road = Road::new("");
+    let mut builder = MetricsBuilder::new(identity().resource(), "recorded");
+    let time = PointTime { start: BEGAN, at: BEGAN + SECOND };
+    for (direction, bytes) in [("read", 8192_i64), ("write", 4096)] {
+        let mut attributes = file(1, "base/5/100");
+        attributes.extend([key_value(THREAD_ROLE, "client"), key_value(DISK_IO_DIRECTION, direction)]);
+        builder.point(&signal::FILE_DISK_IO, bytes, attributes, time);
+    }
+    let stranger = vec![key_value(SYSTEM_DEVICE, "vda"), key_value(BLAME_CULPRIT, "fio")];
+    builder.point(&signal::DEVICE_TIME, 0.5, stranger.clone(), time);
+    let out = road.pass(builder.finish());
+    let rows = points(&out, &signal::FILE_DISK_IO);
+    let of = |direction| {
+        rows.iter()
+            .find(|row| attribute(&row.attributes, DISK_IO_DIRECTION) == Some(direction))
+            .and_then(number)
+    };
+    assert_eq!((of("read"), of("write")), (Some(8192.0), Some(4096.0)), "{rows:?}");
+    let rows = points(&out, &signal::DEVICE_TIME);
+    assert_eq!(rows.len(), 1);
+    assert_eq!((&rows[0].attributes, rows[0].start_time_unix_nano), (&stranger, BEGAN));
 }

@@ -6,36 +6,11 @@
 #ifndef BLAMEIO_ACCOUNT_H
 #define BLAMEIO_ACCOUNT_H
 
-#include "file.h"
+#include "device.h"
 #include "histogram.h"
+#include "slot.h"
 
-static const struct slot no_slot;
 static const struct io_row no_io;
-
-/* The slot of a thread of a watched process, made at its first operation. */
-static __always_inline struct slot *make_slot(__u32 tid)
-{
-	struct slot *slot;
-
-	bpf_map_update_elem(&threads, &tid, &no_slot, BPF_NOEXIST);
-	slot = bpf_map_lookup_elem(&threads, &tid);
-	if (!slot)
-		count_lost(LOST_THREADS_FULL);
-	return slot;
-}
-
-/* Keeps in the slot what user space says of a thread. The epoch must have been read before the process. */
-static __always_inline void join(struct slot *slot, __u32 tid, const struct process *process, __u32 epoch)
-{
-	struct thread *thread = bpf_map_lookup_elem(&critical, &tid);
-
-	slot->server = process->server;
-	slot->role = process->role;
-	slot->critical = thread && thread->state != STATE_EXITED;
-	slot->epoch = epoch;
-	/* A name may have been removed to make room. */
-	slot->super = 0;
-}
 
 /* A write that goes past the end the file had when it began is an extend, whatever another writer did meanwhile. */
 static __always_inline __u8 final_operation(const struct slot *slot, __s64 result)
@@ -81,29 +56,96 @@ static __always_inline struct io_row *row_of(const struct io_key *key)
 	return row;
 }
 
-static __always_inline void account_begin(struct slot *slot, struct file *file, const struct inode_view *view,
-					  __u8 operation)
+/* Of which file the operation is that begins. */
+static __always_inline void turn_to(struct slot *slot, const struct view *view)
 {
 	struct naming *state = the_naming();
+	struct file *file = view->file;
+	struct dentry *dentry;
 
 	/* Mostly the file of the operation before, and nothing has happened since that could give it another name. */
-	if (state && (slot->super != (__u64)view->super || slot->file.inode != view->inode ||
-		      slot->file.generation != view->generation || slot->opened != (__u64)file ||
-		      slot->moves != (__u32)state->moves)) {
-		slot->moves = state->moves;
-		identify(view, &slot->file);
-		slot->super = (__u64)view->super;
-		slot->opened = (__u64)file;
-		remember_name(file, &slot->file, state, slot->epoch);
+	if (!state || (slot->super == (__u64)view->super && slot->file.inode == view->inode &&
+		       slot->file.generation == view->generation && slot->opened == (__u64)view->file &&
+		       slot->moves == (__u32)state->moves))
+		return;
+	slot->moves = state->moves;
+	identify(view, &slot->file);
+	if (slot->super != (__u64)view->super)
+		slot->medium = medium_of(view->super);
+	slot->super = (__u64)view->super;
+	slot->opened = (__u64)view->file;
+	/* What was seen to be the same has not been looked at. */
+	if (view->host)
+		slot->host = (__u64)view->host;
+	dentry = file ? BPF_CORE_READ(file, f_path.dentry) : dentry_of(view->host);
+	if (dentry)
+		remember_name(dentry, &slot->file, state, slot->epoch);
+}
+
+/* Whether the next read of so many bytes can be taken to last as long as one before. */
+static __always_inline int goes_untimed(struct slot *slot, __u64 asked)
+{
+	if (!slot->quick_left || slot->quick_asked != asked) {
+		slot->quick_left = 0;
+		slot->quick_asked = asked;
+		return 0;
 	}
-	slot->start_ns = bpf_ktime_get_ns();
-	/* Last: from here on the scheduler's probe sees the operation. */
+	slot->quick_left -= 1;
+	return 1;
+}
+
+/* The clock is read from the moment on that something slow begins. */
+static __always_inline void time_from_now(struct slot *slot)
+{
+	if (!slot->start_ns)
+		slot->start_ns = bpf_ktime_get_ns();
+}
+
+static __always_inline __u64 elapsed_of(struct slot *slot, __u8 operation, __s64 result)
+{
+	__u64 elapsed;
+
+	if (!slot->start_ns)
+		return slot->quick_ns;
+	elapsed = bpf_ktime_get_ns() - slot->start_ns;
+	if (operation == OPERATION_READ && !slot->reached && !slot->switched && result > 0) {
+		slot->quick_ns = elapsed;
+		slot->quick_left = QUICK_UNTIMED;
+	}
+	return elapsed;
+}
+
+/* What is known of an operation before it begins, by the flags of its file and its own (RWF_). */
+static __always_inline __u8 reaches(__u8 operation, __u32 file_flags, __u32 flags)
+{
+	__u8 reached = 0;
+
+	if (operation == OPERATION_FSYNC)
+		return REACHED_SYNCED;
+	if (operation != OPERATION_READ && operation != OPERATION_WRITE)
+		return 0;
+	if (file_flags & O_DIRECT)
+		reached |= REACHED_DIRECT;
+	if (operation == OPERATION_WRITE && (file_flags & O_DSYNC || flags & (RWF_DSYNC | RWF_SYNC)))
+		reached |= REACHED_SYNCED;
+	return reached;
+}
+
+/* `reached` is what is known already. */
+static __always_inline void account_begin(struct slot *slot, __u8 operation, __u8 reached, int untimed)
+{
+	slot->filled = 0;
+	slot->dirtied = 0;
+	slot->reached = slot->medium == MEDIUM_MEMORY ? 0 : reached;
+	slot->switched = 0;
+	slot->start_ns = untimed ? 0 : bpf_ktime_get_ns();
+	/* Last: from here on the other probes see the operation. */
 	slot->operation = operation;
 }
 
 static __always_inline void by_path_begin(struct slot *slot)
 {
-	slot->file = no_slot.file;
+	slot->file = (struct file_id){};
 	slot->super = 0;
 	slot->operation = OPERATION_BY_PATH;
 }
@@ -119,8 +161,8 @@ static __always_inline void by_path_end(struct slot *slot, __s64 result)
 
 static __always_inline void account_end(struct slot *slot, __u32 tid, __s64 result)
 {
-	__u64 elapsed = bpf_ktime_get_ns() - slot->start_ns;
 	__u8 operation = final_operation(slot, result);
+	__u64 elapsed = elapsed_of(slot, operation, result);
 	struct io_key key = {.file = slot->file, .server = slot->server, .role = slot->role, .operation = operation};
 	struct duration_key duration = {.file = slot->file, .server = slot->server, .operation = operation};
 	struct io_row *row;
@@ -138,6 +180,8 @@ static __always_inline void account_end(struct slot *slot, __u32 tid, __s64 resu
 			row->bytes += slot->amount ? slot->amount : (__u64)result;
 	}
 	count_duration(&duration, elapsed);
+	if (slot->reached)
+		count_device(&key, slot, elapsed, result);
 }
 
 #endif

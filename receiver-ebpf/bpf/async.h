@@ -17,7 +17,7 @@ struct request_key {
 	__u32 reserved;
 };
 
-struct request {
+struct asynchronous_request {
 	struct slot slot; /* the submitting thread's, as it was */
 	__u32 tid;
 	__u32 reserved;
@@ -34,15 +34,28 @@ struct pending {
 	} requests[PENDING];
 };
 
-MAP(requests, BPF_MAP_TYPE_HASH, struct request_key, struct request, 8192);
+MAP(requests, BPF_MAP_TYPE_HASH, struct request_key, struct asynchronous_request, 8192);
 MAP(pending, BPF_MAP_TYPE_HASH, __u32, struct pending, 64);
 
 static const struct pending no_pending;
+static const struct asynchronous_request no_request;
 
 /* More requests than this in one call are counted as lost: the kernel's own limits are far above any server's use. */
 #define REQUESTS_PER_CALL 4096
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct task_struct___async {
+	void *worker_private;
+};
+
+struct io_wq_work___async {
+	int flags;
+};
+
+struct io_worker___async {
+	struct io_wq_work___async *cur_work;
+};
 
 struct io_cqe___async {
 	__s32 res;
@@ -77,6 +90,7 @@ struct io_kiocb___async {
 	unsigned int flags; /* 64 bits from Linux 6.10 on: the low ones are read */
 	struct io_cqe___async cqe;
 	struct io_ring_ctx___async *ctx;
+	struct io_wq_work___async work;
 };
 
 struct kiocb___async {
@@ -99,6 +113,9 @@ struct io_fadvise___async {
 };
 
 #pragma clang attribute pop
+
+/* include/linux/sched.h: a thread of a process that works for io_uring. */
+#define PF_IO_WORKER 0x00000010
 
 /* include/uapi/linux/io_uring.h. Numbers never change. */
 #define URING_READV 1
@@ -176,18 +193,6 @@ static __always_inline struct file *registered_file(struct io_kiocb___async *req
 	return (struct file *)(file & ~7UL);
 }
 
-/* The slot of a thread that submits, and that waits for what it has submitted. */
-static __always_inline struct slot *submitting_slot(__u32 tid, const struct process *process, __u32 epoch)
-{
-	struct slot *slot = bpf_map_lookup_elem(&threads, &tid);
-
-	if (!slot)
-		slot = make_slot(tid);
-	if (slot && slot->epoch != epoch)
-		join(slot, tid, process, epoch);
-	return slot;
-}
-
 /* Keeps the order of a critical thread's requests. */
 static __always_inline void add_pending(__u32 tid, const struct request_key *key, __u64 start_ns)
 {
@@ -212,7 +217,7 @@ static __always_inline void add_pending(__u32 tid, const struct request_key *key
 static __always_inline struct slot *oldest_request(__u32 tid)
 {
 	struct pending *order = bpf_map_lookup_elem(&pending, &tid);
-	struct request *request;
+	struct asynchronous_request *request;
 	__u32 place;
 	int i;
 
@@ -232,29 +237,69 @@ static __always_inline struct slot *oldest_request(__u32 tid)
 
 /* What the operation needs must be in the slot by now: amount, and of a write position and size. */
 static __always_inline void request_begins(struct slot *slot, __u32 tid, const struct request_key *key,
-					   struct file *file, const struct inode_view *view, __u8 operation)
+					   const struct view *view, __u8 operation, __u32 flags)
 {
+	struct asynchronous_request *request;
 	__u8 before = slot->operation;
-	struct request request = {.tid = tid};
 	long error;
 
-	account_begin(slot, file, view, operation);
-	request.slot = *slot;
-	slot->operation = before;
-	error = bpf_map_update_elem(&requests, key, &request, BPF_NOEXIST);
+	turn_to(slot, view);
+	error = bpf_map_update_elem(&requests, key, &no_request, BPF_NOEXIST);
 	if (error == -EEXIST) {
 		count_lost(LOST_REQUEST_UNFINISHED);
-		error = bpf_map_update_elem(&requests, key, &request, BPF_ANY);
+		error = 0;
 	}
-	if (error)
+	request = bpf_map_lookup_elem(&requests, key);
+	if (error || !request) {
 		count_lost(LOST_REQUESTS_FULL);
-	else if (slot->critical)
-		add_pending(tid, key, request.slot.start_ns);
+		return;
+	}
+	account_begin(slot, operation, reaches(operation, view->flags, flags), 0);
+	request->tid = tid;
+	request->slot = *slot;
+	slot->operation = before;
+	if (slot->critical)
+		add_pending(tid, key, slot->start_ns);
+}
+
+/* The request that a worker thread of io_uring carries out; 0 if it is none. */
+static __always_inline __u64 worked_on(struct task_struct *task)
+{
+	struct io_worker___async *worker = BPF_CORE_READ((struct task_struct___async *)task, worker_private);
+	__u64 work;
+
+	if (!worker || !bpf_core_field_exists(struct io_worker___async, cur_work))
+		return 0;
+	work = (__u64)BPF_CORE_READ(worker, cur_work);
+	return work ? work - bpf_core_field_offset(struct io_kiocb___async, work) : 0;
+}
+
+/*
+ * The slot of the operation that the current thread carries out: its own, or that of a request. Of libaio's without
+ * O_DIRECT it cannot be told.
+ */
+static __always_inline struct slot *working_slot(void)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct slot *slot = slot_of(task);
+	struct asynchronous_request *request;
+	struct request_key key = {};
+
+	if (task->flags & PF_IO_WORKER)
+		key.address = worked_on(task);
+	else if (!slot || slot->operation != OPERATION_AWAIT)
+		return slot;
+	if (!key.address && slot)
+		key.address = slot->submitting;
+	if (!key.address)
+		return NULL;
+	request = bpf_map_lookup_elem(&requests, &key);
+	return request ? &request->slot : NULL;
 }
 
 static __always_inline void request_ends(const struct request_key *key, __s64 result)
 {
-	struct request *request = bpf_map_lookup_elem(&requests, key);
+	struct asynchronous_request *request = bpf_map_lookup_elem(&requests, key);
 
 	if (!request)
 		return;
@@ -265,18 +310,18 @@ static __always_inline void request_ends(const struct request_key *key, __s64 re
 static __always_inline void uring_submitted(struct io_kiocb___async *request)
 {
 	struct request_key key = {.address = (__u64)request};
-	__u64 pid_tgid = bpf_get_current_pid_tgid();
-	__u32 tid = pid_tgid, tgid = pid_tgid >> 32, epoch = current_epoch(), fd;
-	struct process *process = bpf_map_lookup_elem(&processes, &tgid);
 	struct io_rw___async *transfer = (struct io_rw___async *)request;
-	struct inode_view view = {};
+	__u32 fd, flags = 0;
+	struct view view = {};
 	struct file *file;
 	struct slot *slot;
 	__u8 operation;
 	__s64 position;
 
-	if (!process)
+	slot = own_slot();
+	if (!slot)
 		return;
+	slot->submitting = 0;
 	operation = uring_operation(request, BPF_CORE_READ(request, opcode));
 	if (operation == OPERATION_NONE)
 		return;
@@ -285,23 +330,23 @@ static __always_inline void uring_submitted(struct io_kiocb___async *request)
 		file = registered_file(request, fd);
 	else
 		file = file_of(fd);
-	if (!file || !view_file(file, &view))
-		return;
-	slot = submitting_slot(tid, process, epoch);
-	if (!slot)
+	if (!file || !view_file(slot, file, &view))
 		return;
 	slot->amount = 0;
+	if (operation == OPERATION_READ || operation == OPERATION_WRITE)
+		flags = BPF_CORE_READ(transfer, flags);
 	if (operation == OPERATION_WRITE) {
 		position = BPF_CORE_READ(transfer, kiocb.ki_pos);
 		slot->size = view.size;
-		if (BPF_CORE_READ(file, f_flags) & O_APPEND || BPF_CORE_READ(transfer, flags) & RWF_APPEND)
+		if (view.flags & O_APPEND || flags & RWF_APPEND)
 			slot->position = view.size;
 		else
 			slot->position = position == -1 ? BPF_CORE_READ(file, f_pos) : position;
 	} else if (operation == OPERATION_EXTEND) {
 		slot->amount = BPF_CORE_READ((struct io_sync___async *)request, len);
 	}
-	request_begins(slot, tid, &key, file, &view, operation);
+	request_begins(slot, bpf_get_current_pid_tgid(), &key, &view, operation, flags);
+	slot->submitting = key.address;
 }
 
 static __always_inline void uring_completed(struct io_kiocb___async *request)
@@ -342,7 +387,7 @@ static long aio_submitted(__u32 index, struct aio_list *list)
 {
 	struct request_key key = {.tgid = list->pid_tgid >> 32};
 	struct slot *slot = list->slot;
-	struct inode_view view = {};
+	struct view view = {};
 	struct file *file;
 	struct iocb iocb;
 	__u8 operation;
@@ -357,16 +402,16 @@ static long aio_submitted(__u32 index, struct aio_list *list)
 	if (operation == OPERATION_NONE)
 		return 0;
 	file = file_of(iocb.aio_fildes);
-	if (!file || !view_file(file, &view))
+	if (!file || !view_file(slot, file, &view))
 		return 0;
 	slot->amount = 0;
 	if (operation == OPERATION_WRITE) {
 		slot->size = view.size;
 		slot->position = iocb.aio_offset;
-		if (BPF_CORE_READ(file, f_flags) & O_APPEND || AIO_FLAGS(&iocb) & RWF_APPEND)
+		if (view.flags & O_APPEND || AIO_FLAGS(&iocb) & RWF_APPEND)
 			slot->position = view.size;
 	}
-	request_begins(slot, (__u32)list->pid_tgid, &key, file, &view, operation);
+	request_begins(slot, (__u32)list->pid_tgid, &key, &view, operation, AIO_FLAGS(&iocb));
 	return 0;
 }
 
@@ -403,25 +448,21 @@ static __always_inline __u32 bounded(__u64 requests)
 	return REQUESTS_PER_CALL;
 }
 
-static __always_inline void async_call_begins(struct pt_regs *regs, __u8 call, __u64 pid_tgid,
-					      const struct process *process, __u32 epoch)
+static __always_inline void async_call_begins(struct slot *slot, struct pt_regs *regs, __u8 call)
 {
-	struct aio_list list = {.pid_tgid = pid_tgid};
+	struct aio_list list = {.pid_tgid = bpf_get_current_pid_tgid(), .slot = slot};
 
-	list.slot = submitting_slot(pid_tgid, process, epoch);
-	if (!list.slot)
-		return;
-	list.slot->operation = OPERATION_AWAIT;
+	slot->submitting = 0;
+	slot->operation = OPERATION_AWAIT;
 	if (call == CALL_SUBMIT && (__s64)ARGUMENT_2(regs) > 0) {
 		list.address = ARGUMENT_3(regs);
 		bpf_loop(bounded(ARGUMENT_2(regs)), aio_submitted, &list, 0);
 	}
 }
 
-static __always_inline void async_call_ends(struct slot *slot, struct pt_regs *regs, __u8 call, __u64 pid_tgid,
-					    __s64 result)
+static __always_inline void async_call_ends(struct slot *slot, struct pt_regs *regs, __u8 call, __s64 result)
 {
-	struct aio_list list = {.pid_tgid = pid_tgid};
+	struct aio_list list = {.pid_tgid = bpf_get_current_pid_tgid()};
 
 	slot->operation = OPERATION_NONE;
 	if (call == CALL_SUBMIT) {

@@ -23,35 +23,54 @@ static __always_inline struct file *file_of(__u32 fd)
 	return file;
 }
 
-/* What is read of an inode. */
-struct inode_view {
+/* What is read of an open file and its inode. */
+struct view {
 	struct super_block *super;
+	struct file *file; /* NULL: there is none */
+	struct inode *host;
 	__u64 inode;
 	__u64 size;
 	__u32 generation;
+	__u32 flags;
 };
 
-/* Every read through a helper costs as much as a lookup: the fields at the head of an inode come with one. */
-#define HEAD 96
-#define HEAD_OFFSET(field) bpf_core_field_offset(struct inode, field)
-#define HEAD_FIELD(head, field) (*(typeof(((struct inode *)0)->field) *)((char *)(head) + HEAD_OFFSET(field)))
-
-/* 0 if it is not a regular file. */
-static __always_inline int view_file(struct file *file, struct inode_view *view)
+/* Every read through a helper costs as much as a lookup: neighbouring fields come with one. */
+#define INODE_HEAD 128
+#define HEAD_OFFSET(type, field) bpf_core_field_offset(struct type, field)
+/* Keeps the compiler from subtracting from a pointer to the stack, which the verifier forbids. */
+static __always_inline void *in_span(void *span, __u64 at)
 {
-	struct inode *inode = BPF_CORE_READ(file, f_inode);
-	__u64 head[HEAD / 8];
+	barrier_var(at);
+	return (char *)span + at;
+}
 
-	if (HEAD_OFFSET(i_mode) <= HEAD - 8 && HEAD_OFFSET(i_sb) <= HEAD - 8 && HEAD_OFFSET(i_ino) <= HEAD - 8 &&
-	    HEAD_OFFSET(i_size) <= HEAD - 8) {
+#define IN_SPAN(type, from, field, size)                                                                               \
+	(HEAD_OFFSET(type, field) >= (from) && HEAD_OFFSET(type, field) <= (from) + (size) - 8)
+#define SPAN_FIELD(span, type, from, field)                                                                            \
+	(*(typeof(((struct type *)0)->field) *)in_span(span, HEAD_OFFSET(type, field) - (from)))
+#define IN_HEAD(type, field, size) IN_SPAN(type, 0, field, size)
+#define HEAD_FIELD(head, type, field) SPAN_FIELD(head, type, 0, field)
+
+/* 0 if it is not a regular file. The verifier removes the ways that the running kernel's structs do not need. */
+static __always_inline int view_inode(struct inode *inode, struct view *view)
+{
+	__u64 head[INODE_HEAD / 8];
+
+	view->host = inode;
+	if (IN_HEAD(inode, i_mode, INODE_HEAD) && IN_HEAD(inode, i_sb, INODE_HEAD) &&
+	    IN_HEAD(inode, i_ino, INODE_HEAD) && IN_HEAD(inode, i_size, INODE_HEAD)) {
 		if (bpf_probe_read_kernel(head, sizeof(head), inode))
 			return 0;
-		if ((HEAD_FIELD(head, i_mode) & S_IFMT) != S_IFREG)
+		if ((HEAD_FIELD(head, inode, i_mode) & S_IFMT) != S_IFREG)
 			return 0;
-		view->super = HEAD_FIELD(head, i_sb);
-		view->inode = HEAD_FIELD(head, i_ino);
-		view->size = HEAD_FIELD(head, i_size);
-	} else { /* a kernel that shuffles its structs; the verifier removes one of the two ways */
+		view->super = HEAD_FIELD(head, inode, i_sb);
+		view->inode = HEAD_FIELD(head, inode, i_ino);
+		view->size = HEAD_FIELD(head, inode, i_size);
+		if (IN_HEAD(inode, i_generation, INODE_HEAD)) {
+			view->generation = HEAD_FIELD(head, inode, i_generation);
+			return 1;
+		}
+	} else {
 		if ((BPF_CORE_READ(inode, i_mode) & S_IFMT) != S_IFREG)
 			return 0;
 		view->super = BPF_CORE_READ(inode, i_sb);
@@ -62,7 +81,74 @@ static __always_inline int view_file(struct file *file, struct inode_view *view)
 	return 1;
 }
 
-static __always_inline void identify(const struct inode_view *view, struct file_id *id)
+#define FILE_SPAN 16
+#define FILE_FROM HEAD_OFFSET(file, f_inode)
+#define INODE_SPAN 88
+#define INODE_FROM HEAD_OFFSET(inode, i_sb)
+
+/* 1 if it is the file of the operation before, looking at as little as can tell it: mostly it is. */
+static __always_inline int view_same(const struct slot *slot, struct inode *inode, struct view *view)
+{
+	__u64 span[INODE_SPAN / 8];
+
+	if (slot->opened != (__u64)view->file || slot->host != (__u64)inode)
+		return 0;
+	if (!IN_SPAN(inode, INODE_FROM, i_ino, INODE_SPAN) || !IN_SPAN(inode, INODE_FROM, i_size, INODE_SPAN) ||
+	    !IN_SPAN(inode, INODE_FROM, i_generation, INODE_SPAN + 4))
+		return 0;
+	if (bpf_probe_read_kernel(span, sizeof(span), (char *)inode + INODE_FROM))
+		return 0;
+	view->super = SPAN_FIELD(span, inode, INODE_FROM, i_sb);
+	view->inode = SPAN_FIELD(span, inode, INODE_FROM, i_ino);
+	view->size = SPAN_FIELD(span, inode, INODE_FROM, i_size);
+	view->generation = SPAN_FIELD(span, inode, INODE_FROM, i_generation);
+	return slot->super == (__u64)view->super && slot->file.inode == view->inode &&
+	       slot->file.generation == view->generation;
+}
+
+/* 0 if it is not a regular file. */
+static __always_inline int view_file(const struct slot *slot, struct file *file, struct view *view)
+{
+	__u64 span[FILE_SPAN / 8];
+	struct inode *inode;
+
+	view->file = file;
+	if (IN_SPAN(file, FILE_FROM, f_flags, FILE_SPAN)) {
+		if (bpf_probe_read_kernel(span, sizeof(span), (char *)file + FILE_FROM))
+			return 0;
+		inode = (struct inode *)span[0];
+		view->flags = SPAN_FIELD(span, file, FILE_FROM, f_flags);
+	} else {
+		inode = BPF_CORE_READ(file, f_inode);
+		view->flags = BPF_CORE_READ(file, f_flags);
+	}
+	return view_same(slot, inode, view) || view_inode(inode, view);
+}
+
+/* A name of an inode that is at hand without an open file; NULL if it has none. */
+static __always_inline struct dentry *dentry_of(struct inode *inode)
+{
+	struct hlist_node *alias = BPF_CORE_READ(inode, i_dentry.first);
+
+	if (!alias || !bpf_core_field_exists(((struct dentry *)0)->d_u.d_alias))
+		return NULL;
+	return (struct dentry *)((char *)alias - HEAD_OFFSET(dentry, d_u.d_alias));
+}
+
+static __always_inline __u8 medium_of(struct super_block *super)
+{
+	switch (BPF_CORE_READ(super, s_magic)) {
+	case OVERLAYFS_SUPER_MAGIC:
+		return MEDIUM_LAYERED;
+	case TMPFS_MAGIC:
+	case RAMFS_MAGIC:
+		return MEDIUM_MEMORY;
+	default:
+		return MEDIUM_DISK;
+	}
+}
+
+static __always_inline void identify(const struct view *view, struct file_id *id)
 {
 	struct super_block *super = view->super;
 
@@ -95,10 +181,9 @@ static __always_inline int read_names(struct dentry *dentry, struct file_name *n
  * Keeps the name of a file, or replaces it: a file is renamed, and an inode's next owner has the same identity on a
  * file system without generations.
  */
-static __always_inline void remember_name(struct file *file, const struct file_id *id, struct naming *state,
-					  __u32 epoch)
+static __always_inline void remember_name(struct dentry *dentry, const struct file_id *id,
+					  struct naming *state, __u32 epoch)
 {
-	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
 	/* Before the name: if a rename comes between, the next look finds a difference and reads again. */
 	__u64 leaf = BPF_CORE_READ(dentry, d_name.hash_len);
 	struct file_name *known = bpf_map_lookup_elem(&files, id), *name;

@@ -13,6 +13,15 @@
 
 struct super_block {
 	__u32 s_dev;
+	unsigned long s_magic;
+};
+
+struct hlist_node {
+	struct hlist_node *next;
+};
+
+struct hlist_head {
+	struct hlist_node *first;
 };
 
 struct inode {
@@ -21,6 +30,59 @@ struct inode {
 	unsigned long i_ino;
 	__s64 i_size;
 	__u32 i_generation;
+	struct hlist_head i_dentry;
+};
+
+struct address_space {
+	struct inode *host;
+};
+
+/* The flags are read by their place, the first: their type has changed. */
+struct folio {
+	struct address_space *mapping;
+	unsigned long _flags_1; /* of large ones: the order in the lowest byte, since Linux 6.6 */
+};
+
+struct folio___6_18 {
+	unsigned int _nr_pages;
+};
+
+struct folio___6_1 {
+	unsigned int _folio_nr_pages;
+};
+
+enum pageflags {
+	PG_head,
+};
+
+struct page {
+	unsigned long compound_head; /* odd: one less is the address of the first page */
+};
+
+struct bio_vec {
+	struct page *bv_page;
+};
+
+struct block_device {
+	__u32 bd_dev;
+};
+
+struct bvec_iter {
+	unsigned int bi_size;
+};
+
+struct bio {
+	struct bio *bi_next;
+	struct block_device *bi_bdev;
+	unsigned int bi_opf;
+	unsigned short bi_flags;
+	struct bvec_iter bi_iter;
+	unsigned short bi_vcnt;
+	struct bio_vec *bi_io_vec;
+};
+
+struct request {
+	struct bio *bio;
 };
 
 struct qstr {
@@ -31,6 +93,9 @@ struct qstr {
 struct dentry {
 	struct dentry *d_parent;
 	struct qstr d_name;
+	struct {
+		struct hlist_node d_alias;
+	} d_u;
 };
 
 struct path {
@@ -63,6 +128,7 @@ struct signal_struct {
 
 struct task_struct {
 	unsigned int __state;
+	unsigned int flags;
 	int on_cpu;
 	int pid;
 	int tgid;

@@ -19,6 +19,7 @@ enum operation {
 	OPERATION_PREFETCH,
 	OPERATION_TRUNCATE,
 	OPERATION_BY_PATH, /* of no known file: makes a state, and no row */
+	OPERATION_FAULT,   /* a page fault of a mapped file that reads */
 	OPERATION_AWAIT,   /* of asynchronous requests: makes the state of the oldest one, and no row */
 };
 
@@ -26,7 +27,7 @@ enum operation {
 enum state {
 	STATE_CPU,
 	STATE_RUNQUEUE,
-	STATE_READ,
+	STATE_READ,  /* also a fault that reads */
 	STATE_WRITE, /* also extend, truncate, and operations by path */
 	STATE_FSYNC,
 	STATE_PREFETCH,
@@ -41,11 +42,14 @@ enum lost {
 	LOST_IO_FULL,
 	LOST_OVERFLOW_FULL,
 	LOST_FILES_FULL,
-	LOST_THREADS_FULL,
+	LOST_NO_SLOT,
 	LOST_THREAD_TIME_FULL,
 	LOST_DURATIONS_FULL,
 	LOST_PROCESSES_FULL,
 	LOST_NAME_UNREADABLE,
+	LOST_DEVICE_FULL,
+	LOST_WRITE_BACK_FULL,
+	LOST_BIOS_FULL,
 	LOST_REQUESTS_FULL,
 	LOST_REQUEST_UNREADABLE,
 	LOST_REQUEST_UNFINISHED, /* its end was not seen */
@@ -71,23 +75,60 @@ struct process {
 	__u8 reserved[5];
 };
 
-/* The operation a thread is in. Made once per thread: an insert and a delete per operation costs 100 ns. */
+/* Why an operation counts as one of the device: bits of slot.reached. */
+enum reached {
+	REACHED_FILLED = 1,  /* added pages to the page cache */
+	REACHED_DIRECT = 2,
+	REACHED_SYNCED = 4,  /* returns when the data is on the device: fsync, and writes of an O_DSYNC file */
+	REACHED_SLEPT = 8,   /* a read that slept: others are filling its pages */
+	REACHED_DIRTIED = 16, /* no operation of the device itself */
+};
+
+/* What a slot's file lies on, when that is not a disk. */
+enum medium {
+	MEDIUM_DISK,
+	MEDIUM_MEMORY,
+	MEDIUM_LAYERED, /* overlayfs: its pages belong to an inode of another file system */
+};
+
+/*
+ * The operation a thread is in, kept with the thread: an insert and a delete per operation costs 100 ns. Threads that
+ * are not watched have one too, so that they are asked for only when what is watched has changed.
+ */
 struct slot {
-	__u64 start_ns;
+	__u64 start_ns; /* 0: not timed; see quick_ns */
 	__u64 position;
 	__u64 size;   /* of the file, when the operation began */
 	__u64 amount; /* bytes to count if it succeeds and the return value does not say */
 	struct file_id file;
+	__u64 super; /* the address of the file's super block, whose number is file.device; 0: look again */
+	__u64 opened; /* the address of the open file */
+	__u64 host;   /* the address of its inode */
+	__u64 faulting; /* the address of the inode that the thread last took a page fault of */
+	__u64 filled;	/* bytes of pages that this operation added to the page cache */
+	__u64 dirtied;	/* bytes of pages that this operation made dirty */
 	__u32 moves; /* of struct naming, when the name was last compared */
+	__u32 epoch; /* of server, role, critical and watched */
 	__u16 server;
 	__u8 role;
 	__u8 operation; /* OPERATION_NONE: not in one */
-	__u32 epoch;	/* of server, role and critical */
 	__u8 critical;
-	__u8 reserved[3];
-	__u64 super; /* the address of the file's super block, whose number is file.device; 0: look again */
-	__u64 opened; /* the address of the open file */
+	__u8 watched;
+	__u8 reached;
+	__u8 medium;
+	__u8 switched; /* left the processor during the operation */
+	__u8 quick_left; /* reads that go untimed */
+	__u8 reserved[2];
+	__u32 quick_ns; /* what the last read took that was timed and found all in the page cache */
+	__u64 quick_asked; /* the bytes that it asked for */
+	__u64 submitting; /* the address of the io_uring request that the thread gave the kernel last */
 };
+
+/*
+ * Two readings of the clock cost as much as all else. So of reads that ask for as many bytes as the one before, and find
+ * them in the page cache without leaving the processor, one in so many is timed; the others count as long as it took.
+ */
+#define QUICK_UNTIMED 7
 
 struct io_key {
 	struct file_id file;
@@ -102,6 +143,27 @@ struct io_row {
 	__u64 bytes;
 	__u64 errors;
 	__u64 time_ns;
+};
+
+/* What of the operations of an io_key reached the device. */
+struct device_row {
+	__u64 operations;
+	__u64 bytes; /* read, or written past the page cache */
+	__u64 time_ns;
+	__u64 dirtied; /* bytes of pages made dirty: write-back is theirs to answer for */
+};
+
+/* Write-back of a file that watched processes made dirty. The key is the identity of the pages' own inode. */
+struct write_back {
+	struct file_id file; /* as its operations name it: another one on overlayfs */
+	__u64 operations;
+	__u64 bytes;
+	__u64 time_ns;
+};
+
+struct write_back_bio {
+	struct file_id host;
+	__u64 start_ns;
 };
 
 struct overflow_key {
@@ -173,7 +235,6 @@ struct thread_time_key {
 	} name_ SEC(".maps")
 
 MAP(processes, BPF_MAP_TYPE_HASH, __u32, struct process, 4096);
-MAP(threads, BPF_MAP_TYPE_HASH, __u32, struct slot, 8192);
 MAP(files, BPF_MAP_TYPE_HASH, struct file_id, struct file_name, 5120);
 MAP(io, BPF_MAP_TYPE_PERCPU_HASH, struct io_key, struct io_row, 16384);
 MAP(overflow, BPF_MAP_TYPE_PERCPU_HASH, struct overflow_key, struct io_row, 1024);
@@ -189,6 +250,18 @@ MAP(watch_epoch, BPF_MAP_TYPE_ARRAY, __u32, __u64, 1);
 MAP(naming, BPF_MAP_TYPE_ARRAY, __u32, struct naming, 1);
 /* A name is too large for the stack. */
 MAP(scratch, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct file_name, 1);
+MAP(device, BPF_MAP_TYPE_HASH, struct io_key, struct device_row, 8192);
+MAP(write_back, BPF_MAP_TYPE_HASH, struct file_id, struct write_back, 5120);
+/* In flight; the key is the address of the bio. */
+MAP(write_back_bios, BPF_MAP_TYPE_HASH, __u64, struct write_back_bio, 4096);
+
+/* One per thread that has done file I/O, freed with the thread. */
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct slot);
+} slots SEC(".maps");
 
 static __always_inline __u32 current_epoch(void)
 {

@@ -6,6 +6,7 @@
 #ifndef BLAMEIO_OTHERS_H
 #define BLAMEIO_OTHERS_H
 
+#include "bio.h"
 #include "kernel.h"
 #include "maps.h"
 #include "syscalls.h"
@@ -73,25 +74,8 @@ struct blkcg_gq___others {
 	struct blkcg___others *blkcg;
 };
 
-struct block_device___others {
-	__u32 bd_dev;
-};
-
-struct bvec_iter___others {
-	unsigned int bi_size;
-};
-
 struct bio___others {
-	struct bio___others *bi_next;
-	struct block_device___others *bi_bdev;
-	unsigned int bi_opf;
-	unsigned short bi_flags;
-	struct bvec_iter___others bi_iter;
-	struct blkcg_gq___others *bi_blkg;
-};
-
-struct request___others {
-	struct bio___others *bio;
+	struct blkcg_gq___others *bi_blkg; /* with cgroups for I/O */
 };
 
 struct task_struct___others {
@@ -102,12 +86,6 @@ struct task_struct___others {
 
 #pragma clang attribute pop
 
-/* include/linux/blk_types.h, the same since Linux 5.3. */
-#define BIO_CLONED 1
-#define REQ_OP_MASK 0xff
-#define REQ_OP_READ 0
-#define REQ_OP_WRITE 1
-
 /* include/linux/sched.h, the same since Linux 5.8. */
 #define PF_WQ_WORKER 0x00000020
 #define PF_MEMALLOC_NOIO 0x00080000
@@ -117,8 +95,9 @@ struct task_struct___others {
 #define PF_LOOP (PF_KTHREAD | PF_WQ_WORKER | PF_LOCAL_THROTTLE | PF_MEMALLOC_NOIO)
 
 /* Whose pages are written, by a thread that writes for others. */
-static __always_inline __u64 charged_cgroup(struct bio___others *bio)
+static __always_inline __u64 charged_cgroup(struct bio *queued)
 {
+	struct bio___others *bio = (struct bio___others *)queued;
 	struct cgroup___others *cgroup;
 
 	if (!bpf_core_field_exists(struct bio___others, bi_blkg))
@@ -130,11 +109,11 @@ static __always_inline __u64 charged_cgroup(struct bio___others *bio)
 	return BPF_CORE_READ(cgroup, kn, id);
 }
 
-static __always_inline void others_bio_queued(struct bio___others *bio)
+static __always_inline void others_bio_queued(struct bio *bio)
 {
 	struct task_struct___others *task = (struct task_struct___others *)bpf_get_current_task();
 	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
-	unsigned int flags, operation = BPF_CORE_READ(bio, bi_opf) & REQ_OP_MASK;
+	unsigned int flags, operation = bio->bi_opf & REQ_OP_MASK;
 	__u64 address = (__u64)bio;
 	struct flight flight = {};
 	long error;
@@ -143,13 +122,13 @@ static __always_inline void others_bio_queued(struct bio___others *bio)
 	if (bpf_map_lookup_elem(&processes, &tgid))
 		return;
 	/* Counted where it was before dm or md passed it on. */
-	if (BPF_CORE_READ(bio, bi_flags) & (1 << BIO_CLONED))
+	if (bio->bi_flags & BIO_CLONED)
 		return;
 	flags = BPF_CORE_READ(task, flags);
 	/* Counted on the loop device. */
 	if ((flags & PF_LOOP) == PF_LOOP)
 		return;
-	flight.key.device = BPF_CORE_READ(bio, bi_bdev, bd_dev);
+	flight.key.device = bio->bi_bdev->bd_dev;
 	if (flags & PF_KTHREAD) {
 		flight.key.cgroup = charged_cgroup(bio);
 		if (flags & PF_WQ_WORKER && operation == REQ_OP_WRITE)
@@ -166,7 +145,7 @@ static __always_inline void others_bio_queued(struct bio___others *bio)
 		else
 			BPF_CORE_READ_INTO(&flight.key.command, task, group_leader, comm);
 	}
-	flight.bytes = operation <= REQ_OP_WRITE ? BPF_CORE_READ(bio, bi_iter.bi_size) : 0;
+	flight.bytes = operation <= REQ_OP_WRITE ? bio->bi_iter.bi_size : 0;
 	flight.start_ns = bpf_ktime_get_ns();
 	error = bpf_map_update_elem(&flights, &address, &flight, BPF_NOEXIST);
 	if (error == -EEXIST) {
@@ -195,9 +174,8 @@ static __always_inline struct other_row *other_row_of(const struct other_key *ke
 	return bpf_map_lookup_elem(&others_overflow, &key->device);
 }
 
-static __always_inline void others_bio_completed(struct bio___others *bio)
+static __always_inline void others_bio_completed(__u64 address)
 {
-	__u64 address = (__u64)bio;
 	struct flight *flight = bpf_map_lookup_elem(&flights, &address);
 	struct other_row *row;
 
@@ -210,42 +188,6 @@ static __always_inline void others_bio_completed(struct bio___others *bio)
 		__sync_fetch_and_add(&row->bytes, flight->bytes);
 	}
 	bpf_map_delete_elem(&flights, &address);
-}
-
-/* What is left of a request that ends. */
-struct ending {
-	struct bio___others *bio;
-	__u64 bytes;
-};
-
-/* Bios that were merged into one request: more than a disk takes segments. */
-#define BIOS_PER_REQUEST 2048
-
-static long request_bio_ends(__u32 index, struct ending *ending)
-{
-	struct bio___others *bio = ending->bio;
-	unsigned int size;
-
-	if (!bio)
-		return 1;
-	size = BPF_CORE_READ(bio, bi_iter.bi_size);
-	if (size > ending->bytes)
-		return 1; /* a part of it only */
-	ending->bytes -= size;
-	ending->bio = BPF_CORE_READ(bio, bi_next);
-	others_bio_completed(bio);
-	return 0;
-}
-
-/*
- * Bios of a device that takes requests end with these, and have no event of their own. Of one that was split the last
- * part is the bio itself.
- */
-static __always_inline void others_request_completed(struct request___others *request, unsigned int bytes)
-{
-	struct ending ending = {.bio = BPF_CORE_READ(request, bio), .bytes = bytes};
-
-	bpf_loop(BIOS_PER_REQUEST, request_bio_ends, &ending, 0);
 }
 
 #endif

@@ -12,7 +12,8 @@
 /* What a system call is to us. 0 = none of our business. */
 enum call {
 	CALL_NONE,
-	CALL_READ,	/* bytes = the return value */
+	CALL_READ,	/* bytes = the return value; the third argument is how many are asked for */
+	CALL_READ_VECTOR,
 	CALL_WRITE,	/* at the file position */
 	CALL_PWRITE,	/* at the fourth argument */
 	CALL_PWRITEV2,	/* at the fourth argument, or at the file position if it is -1; flags are the sixth */
@@ -35,6 +36,9 @@ enum call {
 #define ARGUMENT_3(regs) ((regs)->dx)
 #define ARGUMENT_4(regs) ((regs)->r10)
 #define ARGUMENT_6(regs) ((regs)->r9)
+/* No system call: an exception that came from a program's own instruction. */
+#define NOT_IN_SYSCALL(regs) ((long)(regs)->orig_ax == -1)
+#define PAGE_SHIFT 12
 
 /* arch/x86/entry/syscalls/syscall_64.tbl. The size is a power of two, so that the verifier sees the bound. */
 #define SYSCALLS 512
@@ -43,7 +47,7 @@ const volatile __u8 syscalls[SYSCALLS] = {
 	[1] = CALL_WRITE,      /* write */
 	[17] = CALL_READ,      /* pread64 */
 	[18] = CALL_PWRITE,    /* pwrite64 */
-	[19] = CALL_READ,      /* readv */
+	[19] = CALL_READ_VECTOR, /* readv */
 	[20] = CALL_WRITE,     /* writev */
 	[74] = CALL_SYNC,      /* fsync */
 	[75] = CALL_SYNC,      /* fdatasync */
@@ -58,10 +62,10 @@ const volatile __u8 syscalls[SYSCALLS] = {
 	[264] = CALL_PATH,     /* renameat */
 	[277] = CALL_SYNC,     /* sync_file_range */
 	[285] = CALL_ALLOCATE, /* fallocate */
-	[295] = CALL_READ,     /* preadv */
+	[295] = CALL_READ_VECTOR, /* preadv */
 	[296] = CALL_PWRITE,   /* pwritev */
 	[316] = CALL_PATH,     /* renameat2 */
-	[327] = CALL_READ,     /* preadv2 */
+	[327] = CALL_READ_VECTOR, /* preadv2 */
 	[328] = CALL_PWRITEV2, /* pwritev2 */
 	[333] = CALL_REAP,     /* io_pgetevents */
 	[426] = CALL_URING,    /* io_uring_enter */
@@ -75,11 +79,18 @@ const volatile __u8 syscalls[SYSCALLS] = {
 #define S_IFMT 0170000
 #define S_IFREG 0100000
 #define O_APPEND 02000
+#define O_DSYNC 010000
+#define O_DIRECT 040000 /* not on ARM */
+#define RWF_DSYNC 0x02
+#define RWF_SYNC 0x04
 #define RWF_APPEND 0x10
 #define POSIX_FADV_WILLNEED 3
 #define FALLOC_FL_PUNCH_HOLE 0x02
 #define FALLOC_FL_COLLAPSE_RANGE 0x08
 #define E2BIG 7
 #define EEXIST 17
+#define OVERLAYFS_SUPER_MAGIC 0x794c7630
+#define TMPFS_MAGIC 0x01021994
+#define RAMFS_MAGIC 0x858458f6
 
 #endif

@@ -8,7 +8,6 @@
 #define BLAMEIO_THREAD_STATES_H
 
 #include "async.h"
-#include "maps.h"
 #include "throttle.h"
 
 static __always_inline int has_file(__u64 state)
@@ -20,6 +19,7 @@ static __always_inline __u64 state_of(__u8 operation)
 {
 	switch (operation) {
 	case OPERATION_READ:
+	case OPERATION_FAULT:
 		return STATE_READ;
 	case OPERATION_WRITE:
 	case OPERATION_EXTEND:
@@ -63,10 +63,8 @@ static __always_inline void write_end(struct thread *thread)
 }
 
 /* What the thread is blocked in: the operation in its slot, else it waits for something that is not a file. */
-static __always_inline void set_blocked(struct thread *thread, __u32 tid)
+static __always_inline void set_blocked(struct thread *thread, __u32 tid, const struct slot *slot)
 {
-	struct slot *slot = bpf_map_lookup_elem(&threads, &tid);
-
 	if (slot && slot->operation == OPERATION_AWAIT)
 		slot = oldest_request(tid);
 	thread->state = slot ? state_of(slot->operation) : STATE_WAIT;
@@ -112,11 +110,37 @@ static __always_inline int is_queued(const struct thread *thread)
 	return thread->state == STATE_RUNQUEUE || thread->state == STATE_THROTTLED;
 }
 
-static __always_inline void thread_leaves_cpu(__u32 tid, struct task_struct *task, int runnable)
+/* NULL if it is not watched, or has exited. */
+static __always_inline struct thread *critical_thread(__u32 tid, const struct slot *slot)
 {
-	struct thread *thread = bpf_map_lookup_elem(&critical, &tid);
+	struct thread *thread;
 
-	if (!thread || thread->state == STATE_EXITED)
+	/* Of most threads that do file I/O the slot knows, and saves the lookup. */
+	if (slot && !slot->critical && slot->epoch == current_epoch())
+		return NULL;
+	thread = bpf_map_lookup_elem(&critical, &tid);
+	return thread && thread->state != STATE_EXITED ? thread : NULL;
+}
+
+static __always_inline void operation_leaves_cpu(struct slot *slot, int runnable)
+{
+	slot->switched = 1;
+	if (!slot->start_ns)
+		slot->start_ns = bpf_ktime_get_ns();
+	if (!runnable && slot->operation == OPERATION_READ)
+		slot->reached |= REACHED_SLEPT;
+}
+
+static __always_inline void thread_leaves_cpu(struct task_struct *task, int runnable)
+{
+	struct slot *slot = slot_of(task);
+	__u32 tid = task->pid;
+	struct thread *thread;
+
+	if (slot && slot->operation != OPERATION_NONE)
+		operation_leaves_cpu(slot, runnable);
+	thread = critical_thread(tid, slot);
+	if (!thread)
 		return;
 	write_begin(thread);
 	if (thread->state == STATE_UNKNOWN)
@@ -125,15 +149,16 @@ static __always_inline void thread_leaves_cpu(__u32 tid, struct task_struct *tas
 	if (runnable)
 		thread->state = queued_state(thread, task);
 	else
-		set_blocked(thread, tid);
+		set_blocked(thread, tid, slot);
 	write_end(thread);
 }
 
-static __always_inline void thread_takes_cpu(__u32 tid, struct task_struct *task)
+static __always_inline void thread_takes_cpu(struct task_struct *task)
 {
-	struct thread *thread = bpf_map_lookup_elem(&critical, &tid);
+	__u32 tid = task->pid;
+	struct thread *thread = critical_thread(tid, slot_of(task));
 
-	if (!thread || thread->state == STATE_EXITED)
+	if (!thread)
 		return;
 	write_begin(thread);
 	if (thread->state == STATE_UNKNOWN)
@@ -147,28 +172,31 @@ static __always_inline void thread_takes_cpu(__u32 tid, struct task_struct *task
 }
 
 /* A wakeup of a thread that has not left the processor, or is queued already, changes nothing. */
-static __always_inline void thread_wakes(__u32 tid, struct task_struct *task)
+static __always_inline void thread_wakes(struct task_struct *task)
 {
-	struct thread *thread = bpf_map_lookup_elem(&critical, &tid);
+	struct slot *slot = slot_of(task);
+	__u32 tid = task->pid;
+	struct thread *thread = critical_thread(tid, slot);
 
-	if (!thread || thread->state == STATE_EXITED || thread->state == STATE_CPU || is_queued(thread))
+	if (!thread || thread->state == STATE_CPU || is_queued(thread))
 		return;
 	if (thread->state == STATE_UNKNOWN && task->on_cpu)
 		return;
 	write_begin(thread);
 	if (thread->state == STATE_UNKNOWN)
-		set_blocked(thread, tid);
+		set_blocked(thread, tid, slot);
 	add_elapsed(thread, tid);
 	thread->state = queued_state(thread, task);
 	write_end(thread);
 }
 
 /* The totals stay until user space forgets the thread; a later thread of the same number adds nothing to them. */
-static __always_inline void thread_exits(__u32 tid)
+static __always_inline void thread_exits(struct task_struct *task)
 {
-	struct thread *thread = bpf_map_lookup_elem(&critical, &tid);
+	__u32 tid = task->pid;
+	struct thread *thread = critical_thread(tid, slot_of(task));
 
-	if (!thread || thread->state == STATE_EXITED)
+	if (!thread)
 		return;
 	write_begin(thread);
 	if (thread->state == STATE_UNKNOWN)

@@ -1,26 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
 /*
- * The `tracepoint` provider: system calls and the scheduler, through BTF tracepoints only. Works where fentry and
- * kprobes are refused. Sees no page faults of mapped files.
+ * The `tracepoint` provider: system calls, the scheduler, the page cache and the block layer, through BTF tracepoints
+ * only. Works where fentry and kprobes are refused.
  * A context is declared as an array of words: the loader cannot relocate the kernel's own declaration of it.
  */
 #include "account.h"
 #include "async.h"
-#include "others.h"
+#include "block.h"
+#include "fills.h"
 #include "thread_states.h"
 #include <bpf/bpf_helpers.h>
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 /* Where a write begins. An append goes to the end, wherever it was asked to go. */
-static __always_inline __u64 position_of(struct pt_regs *regs, __u8 call, struct file *file, __u64 size)
+static __always_inline __u64 position_of(struct pt_regs *regs, __u8 call, struct file *file,
+					 const struct view *view)
 {
 	__s64 position = CALL_WRITE == call ? -1 : (__s64)ARGUMENT_4(regs);
 
-	if (BPF_CORE_READ(file, f_flags) & O_APPEND)
-		return size;
+	if (view->flags & O_APPEND)
+		return view->size;
 	if (call == CALL_PWRITEV2 && (ARGUMENT_6(regs) & RWF_APPEND))
-		return size;
+		return view->size;
 	return position == -1 ? BPF_CORE_READ(file, f_pos) : position;
 }
 
@@ -28,6 +30,7 @@ static __always_inline __u8 operation_of(struct pt_regs *regs, __u8 call)
 {
 	switch (call) {
 	case CALL_READ:
+	case CALL_READ_VECTOR:
 		return OPERATION_READ;
 	case CALL_WRITE:
 	case CALL_PWRITE:
@@ -56,13 +59,11 @@ int on_sys_enter(__u64 *ctx)
 {
 	struct pt_regs *regs = (struct pt_regs *)ctx[0];
 	__u64 number = ctx[1];
-	struct process *process;
-	__u32 tid, tgid, epoch;
-	struct inode_view view = {};
 	struct file *file = NULL;
+	struct view view = {};
+	__u8 call, operation, reached;
 	struct slot *slot;
-	__u64 pid_tgid;
-	__u8 call, operation;
+	int untimed;
 
 	/* Every system call of the machine comes by: the number first, it costs nothing. */
 	if (number >= SYSCALLS)
@@ -70,45 +71,35 @@ int on_sys_enter(__u64 *ctx)
 	call = syscalls[number];
 	if (call == CALL_NONE)
 		return 0;
-	pid_tgid = bpf_get_current_pid_tgid();
-	tid = pid_tgid;
-	epoch = current_epoch();
-	tgid = pid_tgid >> 32;
-	process = bpf_map_lookup_elem(&processes, &tgid);
-	if (!process)
+	slot = own_slot();
+	if (!slot)
 		return 0;
+	fault_ends(slot, bpf_get_current_pid_tgid());
 	if (call >= CALL_SUBMIT) {
-		async_call_begins(regs, call, pid_tgid, process, epoch);
+		async_call_begins(slot, regs, call);
 		return 0;
 	}
 	operation = operation_of(regs, call);
 	if (operation == OPERATION_NONE)
 		return 0;
-	if (operation != OPERATION_BY_PATH) {
-		file = file_of(ARGUMENT_1(regs));
-		if (!file || !view_file(file, &view))
-			return 0;
-	}
-	slot = bpf_map_lookup_elem(&threads, &tid);
-	if (!slot) {
-		slot = make_slot(tid);
-		if (!slot)
-			return 0;
-	}
-	if (slot->epoch != epoch)
-		join(slot, tid, process, epoch);
 	if (operation == OPERATION_BY_PATH) {
 		by_path_begin(slot);
 		return 0;
 	}
+	file = file_of(ARGUMENT_1(regs));
+	if (!file || !view_file(slot, file, &view))
+		return 0;
 	slot->amount = 0;
 	if (operation == OPERATION_WRITE) {
 		slot->size = view.size;
-		slot->position = position_of(regs, call, file, view.size);
+		slot->position = position_of(regs, call, file, &view);
 	} else if (operation == OPERATION_EXTEND) {
 		slot->amount = ARGUMENT_4(regs);
 	}
-	account_begin(slot, file, &view, operation);
+	turn_to(slot, &view);
+	reached = reaches(operation, view.flags, call == CALL_PWRITEV2 ? ARGUMENT_6(regs) : 0);
+	untimed = call == CALL_READ && !reached && goes_untimed(slot, ARGUMENT_3(regs));
+	account_begin(slot, operation, reached, untimed);
 	return 0;
 }
 
@@ -117,23 +108,72 @@ int on_sys_exit(__u64 *ctx)
 {
 	struct pt_regs *regs = (struct pt_regs *)ctx[0];
 	__u64 number = SYSCALL_NUMBER(regs);
+	struct task_struct *task;
 	struct slot *slot;
-	__u64 pid_tgid;
-	__u32 tid;
 
 	if (number >= SYSCALLS || syscalls[number] == CALL_NONE)
 		return 0;
-	pid_tgid = bpf_get_current_pid_tgid();
-	tid = pid_tgid;
-	slot = bpf_map_lookup_elem(&threads, &tid);
+	task = bpf_get_current_task_btf();
+	slot = slot_of(task);
 	if (!slot)
 		return 0;
 	if (slot->operation == OPERATION_AWAIT)
-		async_call_ends(slot, regs, syscalls[number], pid_tgid, (__s64)ctx[1]);
+		async_call_ends(slot, regs, syscalls[number], (__s64)ctx[1]);
 	else if (slot->operation == OPERATION_BY_PATH)
 		by_path_end(slot, (__s64)ctx[1]);
 	else if (slot->operation != OPERATION_NONE)
-		account_end(slot, tid, (__s64)ctx[1]);
+		account_end(slot, task->pid, (__s64)ctx[1]);
+	return 0;
+}
+
+SEC("tp_btf/mm_filemap_add_to_page_cache")
+int on_page_filled(__u64 *ctx)
+{
+	page_filled((struct folio *)ctx[0]);
+	return 0;
+}
+
+SEC("tp_btf/mm_filemap_fault")
+int on_fault(__u64 *ctx)
+{
+	fault_begins((struct address_space *)ctx[0]);
+	return 0;
+}
+
+SEC("tp_btf/mm_filemap_map_pages")
+int on_pages_mapped(__u64 *ctx)
+{
+	pages_mapped();
+	return 0;
+}
+
+SEC("tp_btf/writeback_dirty_folio")
+int on_page_dirtied(__u64 *ctx)
+{
+	page_dirtied((struct folio *)ctx[0], (struct address_space *)ctx[1]);
+	return 0;
+}
+
+SEC("tp_btf/block_bio_queue")
+int on_bio_queue(__u64 *ctx)
+{
+	bio_queued((struct bio *)ctx[0]);
+	return 0;
+}
+
+SEC("tp_btf/block_bio_complete")
+int on_bio_complete(__u64 *ctx)
+{
+	struct bio *bio = (struct bio *)ctx[1];
+
+	bio_completed((__u64)bio, bio->bi_opf & REQ_OP_MASK);
+	return 0;
+}
+
+SEC("tp_btf/block_rq_complete")
+int on_request_complete(__u64 *ctx)
+{
+	request_completed((struct request *)ctx[0], ctx[2]);
 	return 0;
 }
 
@@ -142,23 +182,19 @@ int on_sched_switch(__u64 *ctx)
 {
 	struct task_struct *previous = (struct task_struct *)ctx[1];
 	struct task_struct *next = (struct task_struct *)ctx[2];
-	__u32 tid = previous->pid;
 
 	/* The state itself, not the tracepoint's copy of it: that is stale when a signal keeps the thread runnable. */
-	if (tid)
-		thread_leaves_cpu(tid, previous, ctx[0] || !previous->__state);
-	tid = next->pid;
-	if (tid)
-		thread_takes_cpu(tid, next);
+	if (previous->pid)
+		thread_leaves_cpu(previous, ctx[0] || !previous->__state);
+	if (next->pid)
+		thread_takes_cpu(next);
 	return 0;
 }
 
 SEC("tp_btf/sched_wakeup")
 int on_sched_wakeup(__u64 *ctx)
 {
-	struct task_struct *task = (struct task_struct *)ctx[0];
-
-	thread_wakes(task->pid, task);
+	thread_wakes((struct task_struct *)ctx[0]);
 	return 0;
 }
 
@@ -186,12 +222,10 @@ SEC("tp_btf/sched_process_exit")
 int on_exit(__u64 *ctx)
 {
 	struct task_struct *task = (struct task_struct *)ctx[0];
-	__u32 tid = task->pid, tgid = task->tgid;
+	__u32 tgid = task->tgid;
 
-	thread_exits(tid);
-	if (bpf_map_lookup_elem(&threads, &tid))
-		bpf_map_delete_elem(&threads, &tid);
-	async_thread_exits(tid);
+	thread_exits(task);
+	async_thread_exits(task->pid);
 	/* The first thread may leave before the others. */
 	if (task->signal->live.counter == 0 && bpf_map_lookup_elem(&processes, &tgid))
 		bpf_map_delete_elem(&processes, &tgid);
@@ -219,28 +253,5 @@ SEC("tp_btf/io_uring_complete")
 int on_uring_complete(__u64 *ctx)
 {
 	uring_completed((struct io_kiocb___async *)ctx[1]);
-	return 0;
-}
-
-SEC("tp_btf/block_bio_queue")
-int on_bio_queue(__u64 *ctx)
-{
-	others_bio_queued((struct bio___others *)ctx[0]);
-	return 0;
-}
-
-/* Devices that take bios: dm, md, zram. */
-SEC("tp_btf/block_bio_complete")
-int on_bio_complete(__u64 *ctx)
-{
-	others_bio_completed((struct bio___others *)ctx[1]);
-	return 0;
-}
-
-/* All others. */
-SEC("tp_btf/block_rq_complete")
-int on_rq_complete(__u64 *ctx)
-{
-	others_request_completed((struct request___others *)ctx[0], ctx[2]);
 	return 0;
 }

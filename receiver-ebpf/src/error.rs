@@ -25,6 +25,20 @@ pub enum ProbeError {
         /// What was found.
         found: String,
     },
+    /// The host or the agent crashed shortly after attaching, more than once.
+    #[error(
+        "the probes are not attached: {attempts} times the host or the agent ended within a minute of attaching them; \
+         look into the kernel's log of that time, and remove {file} to try again"
+    )]
+    NotSurvived {
+        /// How many times.
+        attempts: u32,
+        /// The mark on disk.
+        file: String,
+    },
+    /// The thread that loads is gone.
+    #[error("nobody can load the probes any more: the loading thread has ended; restart the agent")]
+    LoaderEnded,
     /// The kernel refused, and capabilities are missing.
     #[error(
         "the kernel refused to load the probes: {} missing; grant CAP_BPF and CAP_PERFMON (systemd: \

@@ -31,7 +31,8 @@ impl<K: Pod, V: Pod> KernelMap<K, V> {
     pub(crate) fn new(name: &'static str, map: Option<Map>, processors: usize) -> Result<Self, ProbeError> {
         let missing = ProbeError::Missing { kind: "map", name };
         let (data, copies) = match map {
-            Some(Map::HashMap(data) | Map::Array(data)) => (data, 1),
+            // Task storage is the only kind here that the loader library does not know.
+            Some(Map::HashMap(data) | Map::Array(data) | Map::Unsupported(data)) => (data, 1),
             Some(Map::PerCpuHashMap(data) | Map::PerCpuArray(data)) => (data, processors),
             _ => return Err(missing),
         };

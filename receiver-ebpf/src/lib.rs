@@ -3,14 +3,15 @@
 //! This half loads the probes and reads their maps: numbers with kernel identities, cumulative since the probes were
 //! loaded. It knows nothing of tables, metrics or roles' meaning.
 
+mod attempts;
 mod capabilities;
 mod cgroup;
-mod device;
 mod error;
 pub mod file_io;
 mod histogram;
 mod kernel_map;
 mod limits;
+mod loader;
 mod names;
 mod namespace;
 mod object;
@@ -29,7 +30,10 @@ pub use error::ProbeError;
 pub use file_io::FILE_IO;
 pub use histogram::{DURATION_BUCKETS, DURATION_OFFSET, DURATION_SCALE, DURATION_ZERO_SECONDS, bucket_index};
 pub use limits::Limits;
+pub use loader::Loader;
 pub use provider::Probes;
 pub use raw::FileId;
 pub use support::{Support, probe_support};
-pub use types::{DurationRow, IoRow, Operation, Other, OtherRow, Snapshot, ThreadRow, ThreadState};
+pub use types::{
+    DeviceRow, DurationRow, IoRow, Operation, Other, OtherRow, Snapshot, ThreadRow, ThreadState, WriteBackRow,
+};

@@ -7,9 +7,6 @@
 pub struct Limits {
     /// Watched processes; a server's backends are one each. About 80 bytes each.
     pub processes: u32,
-    /// Threads of watched processes that have done file I/O. About 150 bytes each. An operation of a thread that
-    /// does not fit is not counted at all, except as lost.
-    pub threads: u32,
     /// Files whose name is kept. About 350 bytes each.
     pub files: u32,
     /// Rows of file, thread or role class, and operation. About 100 bytes each and 32 more per possible processor.
@@ -22,20 +19,26 @@ pub struct Limits {
     pub critical_threads: u32,
     /// Rows of critical thread, state and file.
     pub thread_time: u32,
-    /// Asynchronous operations of watched processes in flight. About 150 bytes each.
+    /// Asynchronous operations of watched processes in flight. About 230 bytes each.
     pub requests: u32,
     /// Bios of everyone else in flight. About 110 bytes each.
     pub flights: u32,
     /// Rows of everyone else by device and cgroup or command. About 110 bytes each.
     pub others: u32,
+    /// Rows of file, thread or role class, and operation that reached the device or made pages dirty. About 120 bytes
+    /// each.
+    pub device: u32,
+    /// Files whose write-back is counted. About 120 bytes each.
+    pub write_back: u32,
+    /// Requests of such write-back in flight. About 100 bytes each.
+    pub write_back_bios: u32,
 }
 
 impl Default for Limits {
-    /// A server with some thousand relations in use: 16 MiB on two processors, 53 MiB on 64.
+    /// A server with some thousand relations in use: 17 MiB on two processors, 54 MiB on 64.
     fn default() -> Self {
         Self {
             processes: 4096,
-            threads: 8192,
             files: 5120,
             io: 16_384,
             overflow: 1024,
@@ -45,6 +48,9 @@ impl Default for Limits {
             requests: 8192,
             flights: 8192,
             others: 1024,
+            device: 8192,
+            write_back: 5120,
+            write_back_bios: 4096,
         }
     }
 }
@@ -55,7 +61,6 @@ impl Limits {
     pub fn times(self, factor: u32) -> Self {
         let Self {
             processes,
-            threads,
             files,
             io,
             overflow,
@@ -65,10 +70,12 @@ impl Limits {
             requests,
             flights,
             others,
+            device,
+            write_back,
+            write_back_bios,
         } = self;
         Self {
             processes: processes.saturating_mul(factor),
-            threads: threads.saturating_mul(factor),
             files: files.saturating_mul(factor),
             io: io.saturating_mul(factor),
             overflow: overflow.saturating_mul(factor),
@@ -78,14 +85,16 @@ impl Limits {
             requests: requests.saturating_mul(factor),
             flights: flights.saturating_mul(factor),
             others: others.saturating_mul(factor),
+            device: device.saturating_mul(factor),
+            write_back: write_back.saturating_mul(factor),
+            write_back_bios: write_back_bios.saturating_mul(factor),
         }
     }
 
     /// Map name and entries. At least one: the kernel makes no empty map.
-    pub(crate) fn entries(&self) -> [(&'static str, u32); 12] {
+    pub(crate) fn entries(&self) -> [(&'static str, u32); 14] {
         let Self {
             processes,
-            threads,
             files,
             io,
             overflow,
@@ -95,10 +104,12 @@ impl Limits {
             requests,
             flights,
             others,
+            device,
+            write_back,
+            write_back_bios,
         } = self;
         [
             ("processes", *processes),
-            ("threads", *threads),
             ("files", *files),
             ("io", *io),
             ("overflow", *overflow),
@@ -109,6 +120,9 @@ impl Limits {
             ("pending", *critical_threads),
             ("flights", *flights),
             ("others", *others),
+            ("device", *device),
+            ("write_back", *write_back),
+            ("write_back_bios", *write_back_bios),
         ]
         .map(|(name, entries)| (name, entries.max(1)))
     }

@@ -9,8 +9,9 @@ use crate::error::{ProbeError, advice, chain, errno};
 use crate::kernel_map::KernelMap;
 use crate::limits::Limits;
 use crate::raw::{
-    DurationKey, Durations, FileId, FileName, Flight, IoCounters, IoKey, Naming, OtherCounters, OtherKey,
-    OverflowKey, Pending, Process, Request, RequestKey, Slot, Thread, ThreadTimeKey,
+    DeviceCounters, DurationKey, Durations, FileId, FileName, Flight, IoCounters, IoKey, Naming,
+    OtherCounters, OtherKey, OverflowKey, Pending, Process, Request, RequestKey, Slot, Thread, ThreadTimeKey,
+    WriteBack, WriteBackBio,
 };
 
 /// Built by `bpf/build.sh`.
@@ -18,41 +19,87 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!("../bpf/tracepoint.bpf.o");
 /// For messages.
 const OBJECT_NAME: &str = "tracepoint.bpf.o";
 
-/// Function in the object and BTF tracepoint. The order of attaching: the end of threads and processes before their
-/// beginning, so that nothing is inserted that nobody would remove.
-const PROGRAMS: [(&str, &str); 9] = [
+/// Function in the object and BTF tracepoint.
+pub(crate) type Names = (&'static str, &'static str);
+
+/// What is always needed. The order of attaching: what ends something before what begins it, so that nothing is inserted
+/// that nobody would remove.
+const PROGRAMS: [Names; 11] = [
     ("on_exit", "sched_process_exit"),
+    ("on_bio_complete", "block_bio_complete"),
+    ("on_request_complete", "block_rq_complete"),
+    ("on_bio_queue", "block_bio_queue"),
+    ("on_page_dirtied", "writeback_dirty_folio"),
+    ("on_page_filled", "mm_filemap_add_to_page_cache"),
     ("on_fork", "sched_process_fork"),
     ("on_sched_switch", "sched_switch"),
     ("on_sched_wakeup", "sched_wakeup"),
     ("on_sys_exit", "sys_exit"),
     ("on_sys_enter", "sys_enter"),
-    ("on_rq_complete", "block_rq_complete"),
-    ("on_bio_complete", "block_bio_complete"),
-    ("on_bio_queue", "block_bio_queue"),
 ];
 
-/// What some kernels have under one name, some under another, and some not at all: the first that is there. In the
-/// order of attaching.
-const ALTERNATIVES: [&[(&str, &str)]; 2] = [
-    &[("on_uring_complete", "io_uring_complete")],
-    // The second until Linux 6.2.
-    &[("on_uring_submit_req", "io_uring_submit_req"), ("on_uring_submit_sqe", "io_uring_submit_sqe")],
+/// Programs that belong together, and what is missed where there are none for the kernel.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Group {
+    /// For messages; empty of what is always needed.
+    pub(crate) unseen: &'static str,
+    /// In the order of attaching: all or none.
+    pub(crate) programs: &'static [Names],
+}
+
+impl Group {
+    /// Whether the probes do without it.
+    pub(crate) fn optional(&self) -> bool {
+        !self.unseen.is_empty()
+    }
+
+    fn fits(&self, types: &Btf) -> bool {
+        self.programs.iter().all(|(_, tracepoint)| {
+            types.id_by_type_name_kind(&format!("btf_trace_{tracepoint}"), BtfKind::Typedef).is_ok()
+        })
+    }
+}
+
+const FAULTS: &str = "page faults of mapped files are not seen, which needs Linux 6.12";
+const URING: &str = "io_uring is not seen, which the kernel does not have";
+
+/// Of each the first that fits the kernel's tracepoints, else the last.
+const GROUPS: [&[Group]; 3] = [
+    &[Group { unseen: "", programs: &PROGRAMS }],
+    // The end of a fault is told by the second.
+    &[Group {
+        unseen: FAULTS,
+        programs: &[("on_pages_mapped", "mm_filemap_map_pages"), ("on_fault", "mm_filemap_fault")],
+    }],
+    &[
+        Group {
+            unseen: URING,
+            programs: &[
+                ("on_uring_complete", "io_uring_complete"),
+                ("on_uring_submit_req", "io_uring_submit_req"),
+            ],
+        },
+        // Until Linux 6.2.
+        Group {
+            unseen: URING,
+            programs: &[
+                ("on_uring_complete", "io_uring_complete"),
+                ("on_uring_submit_sqe", "io_uring_submit_sqe"),
+            ],
+        },
+    ],
 ];
 
-/// The programs for this kernel: all that are always needed, and of the others those whose tracepoint it has.
-pub(crate) fn programs(types: &Btf) -> Vec<(&'static str, &'static str)> {
-    let exists = |tracepoint: &str| {
-        types.id_by_type_name_kind(&format!("btf_trace_{tracepoint}"), BtfKind::Typedef).is_ok()
-    };
-    let found = ALTERNATIVES.iter().filter_map(|names| names.iter().find(|(_, name)| exists(name)));
-    PROGRAMS.iter().chain(found).copied().collect()
+/// What is to be loaded on this kernel: what is always needed first, then what is not, which may be refused.
+pub(crate) fn groups(types: &Btf) -> impl Iterator<Item = Group> {
+    GROUPS.iter().filter_map(|ways| ways.iter().find(|group| group.fits(types)).or(ways.last()).copied())
 }
 
 /// All maps that user space reads or writes.
 pub(crate) struct Maps {
     pub(crate) processes: KernelMap<u32, Process>,
-    pub(crate) threads: KernelMap<u32, Slot>,
+    /// The key is the descriptor of a process or thread.
+    pub(crate) slots: KernelMap<u32, Slot>,
     pub(crate) files: KernelMap<FileId, FileName>,
     pub(crate) io: KernelMap<IoKey, IoCounters>,
     pub(crate) overflow: KernelMap<OverflowKey, IoCounters>,
@@ -67,6 +114,10 @@ pub(crate) struct Maps {
     pub(crate) flights: KernelMap<u64, Flight>,
     pub(crate) others: KernelMap<OtherKey, OtherCounters>,
     pub(crate) others_overflow: KernelMap<u32, OtherCounters>,
+    pub(crate) device: KernelMap<IoKey, DeviceCounters>,
+    pub(crate) write_back: KernelMap<FileId, WriteBack>,
+    /// Only for its size.
+    pub(crate) write_back_bios: KernelMap<u64, WriteBackBio>,
 }
 
 /// The kernel's own types.
@@ -77,7 +128,8 @@ pub(crate) fn kernel_types() -> Result<Btf, ProbeError> {
 /// Makes the maps and relocates the programs; loads none.
 pub(crate) fn load(limits: &Limits, types: &Btf) -> Result<Ebpf, ProbeError> {
     let mut loader = EbpfLoader::new();
-    loader.btf(Some(types));
+    // Task storage, which the loader library makes as it is told and has no functions for.
+    loader.btf(Some(types)).allow_unsupported_maps();
     for (map, entries) in limits.entries() {
         loader.map_max_entries(map, entries);
     }
@@ -155,7 +207,7 @@ pub(crate) fn take_maps(object: &mut Ebpf) -> Result<Maps, ProbeError> {
     let mut take = |name: &'static str| object.take_map(name);
     Ok(Maps {
         processes: KernelMap::new("processes", take("processes"), processors)?,
-        threads: KernelMap::new("threads", take("threads"), processors)?,
+        slots: KernelMap::new("slots", take("slots"), processors)?,
         files: KernelMap::new("files", take("files"), processors)?,
         io: KernelMap::new("io", take("io"), processors)?,
         overflow: KernelMap::new("overflow", take("overflow"), processors)?,
@@ -170,5 +222,8 @@ pub(crate) fn take_maps(object: &mut Ebpf) -> Result<Maps, ProbeError> {
         flights: KernelMap::new("flights", take("flights"), processors)?,
         others: KernelMap::new("others", take("others"), processors)?,
         others_overflow: KernelMap::new("others_overflow", take("others_overflow"), processors)?,
+        device: KernelMap::new("device", take("device"), processors)?,
+        write_back: KernelMap::new("write_back", take("write_back"), processors)?,
+        write_back_bios: KernelMap::new("write_back_bios", take("write_back_bios"), processors)?,
     })
 }

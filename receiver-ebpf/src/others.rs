@@ -106,6 +106,9 @@ impl Probes {
             requests.extend(values.first().map(|request| (key, request.slot.start_ns, request.tid)));
         })?;
         for (key, start_ns, tid) in requests {
+            if start_ns == 0 {
+                continue; // it is being made
+            }
             // What a thread left behind when it ended may still complete.
             let left = run_state(tid).is_none() && now.saturating_sub(start_ns) > GIVE_UP_NS / 10;
             if (old(start_ns) || left) && self.maps.requests.delete(&key) {

@@ -11,7 +11,7 @@ use bytemuck::Zeroable;
 use crate::error::ProbeError;
 use crate::limits::Limits;
 use crate::namespace;
-use crate::object::{self, Maps, programs};
+use crate::object::{self, Group, Maps};
 use crate::raw::{IoKey, OtherKey, Process, STATE_UNKNOWN, Thread};
 use crate::syscall::recursion_misses;
 use crate::threads::{ThreadAccount, clock_ns, run_state};
@@ -52,15 +52,22 @@ impl Probes {
         namespace::require_initial()?;
         let types = object::kernel_types()?;
         let mut object = object::load(limits, &types)?;
-        let programs = programs(&types);
-        for &(program, tracepoint) in &programs {
-            object::load_program(&mut object, &types, program, tracepoint)?;
+        let mut loaded: Vec<Group> = Vec::new();
+        for group in object::groups(&types) {
+            let result = group.programs.iter().try_for_each(|(program, tracepoint)| {
+                object::load_program(&mut object, &types, program, tracepoint)
+            });
+            match result {
+                Ok(()) => loaded.push(group),
+                Err(error) if group.optional() => tracing::info!(%error, "{}", group.unseen),
+                Err(error) => return Err(error),
+            }
         }
         let maps = object::take_maps(&mut object)?;
         // A slot begins with 0, which must not look up to date.
         let epoch = 1;
         maps.watch_epoch.set(&0, &epoch)?;
-        for &(program, tracepoint) in &programs {
+        for (program, tracepoint) in loaded.iter().flat_map(|group| group.programs) {
             object::attach_program(&mut object, program, tracepoint)?;
         }
         Ok(Self {
@@ -181,7 +188,8 @@ impl Probes {
     pub fn memory_bytes(&self) -> u64 {
         let Maps {
             processes,
-            threads,
+            // Lies in the threads' own memory.
+            slots: _,
             files,
             io,
             overflow,
@@ -196,9 +204,11 @@ impl Probes {
             flights,
             others,
             others_overflow,
+            device,
+            write_back,
+            write_back_bios,
         } = &self.maps;
         processes.memory_bytes()
-            + threads.memory_bytes()
             + files.memory_bytes()
             + io.memory_bytes()
             + overflow.memory_bytes()
@@ -213,9 +223,13 @@ impl Probes {
             + flights.memory_bytes()
             + others.memory_bytes()
             + others_overflow.memory_bytes()
+            + device.memory_bytes()
+            + write_back.memory_bytes()
+            + write_back_bios.memory_bytes()
     }
 
-    /// Events that the kernel did not give to the probes because one was already running on the processor.
+    /// Events that the kernel did not give to a program because the same one was already running on the processor. Of all
+    /// programs that are loaded.
     pub(crate) fn skipped(&self) -> u64 {
         let mut sum = 0;
         for (_, program) in self.object.programs() {

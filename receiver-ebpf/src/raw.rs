@@ -37,15 +37,27 @@ pub(crate) struct Slot {
     pub(crate) size: u64,
     pub(crate) amount: u64,
     pub(crate) file: FileId,
+    pub(crate) super_block: u64,
+    pub(crate) opened: u64,
+    pub(crate) host: u64,
+    pub(crate) faulting: u64,
+    pub(crate) filled: u64,
+    pub(crate) dirtied: u64,
     pub(crate) moves: u32,
+    pub(crate) epoch: u32,
     pub(crate) server: u16,
     pub(crate) role: u8,
     pub(crate) operation: u8,
-    pub(crate) epoch: u32,
     pub(crate) critical: u8,
-    pub(crate) reserved: [u8; 3],
-    pub(crate) super_block: u64,
-    pub(crate) opened: u64,
+    pub(crate) watched: u8,
+    pub(crate) reached: u8,
+    pub(crate) medium: u8,
+    pub(crate) switched: u8,
+    pub(crate) quick_left: u8,
+    pub(crate) reserved: [u8; 2],
+    pub(crate) quick_ns: u32,
+    pub(crate) quick_asked: u64,
+    pub(crate) submitting: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Pod, Zeroable)]
@@ -65,6 +77,31 @@ pub(crate) struct IoCounters {
     pub(crate) bytes: u64,
     pub(crate) errors: u64,
     pub(crate) time_ns: u64,
+}
+
+#[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct DeviceCounters {
+    pub(crate) operations: u64,
+    pub(crate) bytes: u64,
+    pub(crate) time_ns: u64,
+    pub(crate) dirtied: u64,
+}
+
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct WriteBack {
+    pub(crate) file: FileId,
+    pub(crate) operations: u64,
+    pub(crate) bytes: u64,
+    pub(crate) time_ns: u64,
+}
+
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct WriteBackBio {
+    pub(crate) host: FileId,
+    pub(crate) start_ns: u64,
 }
 
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
@@ -115,6 +152,8 @@ pub(crate) struct Naming {
 
 /// `OPERATION_BY_PATH` in maps.h, which no row has.
 pub(crate) const OPERATION_BY_PATH: u8 = 7;
+/// `OPERATION_FAULT` in maps.h.
+pub(crate) const OPERATION_FAULT: u8 = 8;
 
 /// `STATES` in maps.h: the eight states, and the one before the first move.
 pub(crate) const STATES: usize = 9;
@@ -207,15 +246,18 @@ pub(crate) struct Flight {
 pub(crate) const REQUEST_UNFINISHED: &str = "request not seen to end";
 
 /// Why something was not kept, in the order of `enum lost`.
-pub(crate) const LOST_REASONS: [&str; 14] = [
+pub(crate) const LOST_REASONS: [&str; 17] = [
     "io map full",
     "overflow map full",
     "files map full",
-    "threads map full",
+    "thread storage refused",
     "thread time map full",
     "durations map full",
     "processes map full",
     "file name unreadable",
+    "device map full",
+    "write-back map full",
+    "write-back in flight map full",
     "requests map full",
     "request unreadable",
     REQUEST_UNFINISHED,
@@ -236,23 +278,26 @@ mod tests {
     use super::*;
     use crate::names::tail;
     use crate::others::other_row;
-    use crate::snapshot::{duration_row, io_row, overflow_row};
+    use crate::snapshot::{device_row, duration_row, io_row, overflow_row};
     use crate::threads::thread_rows;
 
     #[test]
     fn records_have_the_sizes_of_the_c_structs() {
         assert_eq!(size_of::<FileId>(), 16);
         assert_eq!(size_of::<Process>(), 8);
-        assert_eq!(size_of::<Slot>(), 80);
+        assert_eq!(size_of::<Slot>(), 136);
         assert_eq!(size_of::<Naming>(), 24);
         assert_eq!(size_of::<IoKey>(), 24);
+        assert_eq!(size_of::<DeviceCounters>(), 32);
+        assert_eq!(size_of::<WriteBack>(), 40);
+        assert_eq!(size_of::<WriteBackBio>(), 24);
         assert_eq!(size_of::<FileName>(), 272);
         assert_eq!(size_of::<DurationKey>(), 24);
         assert_eq!(size_of::<Durations>(), 784);
         assert_eq!(size_of::<Thread>(), 200);
         assert_eq!(size_of::<ThreadTimeKey>(), 24);
         assert_eq!(size_of::<RequestKey>(), 16);
-        assert_eq!(size_of::<Request>(), 88);
+        assert_eq!(size_of::<Request>(), 144);
         assert_eq!(size_of::<Pending>(), 784);
         assert_eq!(size_of::<OtherKey>(), 32);
         assert_eq!(size_of::<OtherCounters>(), 24);
@@ -268,6 +313,11 @@ mod tests {
             for key in records::<IoKey>(&bytes) {
                 let values: Vec<IoCounters> = records(&bytes).collect();
                 let _ = io_row(&key, &values);
+            }
+            for key in records::<IoKey>(&bytes) {
+                for value in records::<DeviceCounters>(&bytes) {
+                    let _ = device_row(&key, &value);
+                }
             }
             for key in records::<OverflowKey>(&bytes) {
                 let _ = overflow_row(key, &[]);

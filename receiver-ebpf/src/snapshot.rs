@@ -3,8 +3,10 @@
 use crate::Probes;
 use crate::error::ProbeError;
 use crate::histogram::{DURATION_OFFSET, DURATION_SCALE};
-use crate::raw::{DurationKey, Durations, IoCounters, IoKey, LOST_REASONS, OverflowKey, REQUEST_UNFINISHED};
-use crate::types::{DurationRow, IoRow, Operation, Snapshot};
+use crate::raw::{
+    DeviceCounters, DurationKey, Durations, IoCounters, IoKey, LOST_REASONS, OverflowKey, REQUEST_UNFINISHED,
+};
+use crate::types::{DeviceRow, DurationRow, IoRow, Operation, Snapshot, WriteBackRow};
 
 /// `None` for a record that no probe of this version writes.
 pub(crate) fn io_row(key: &IoKey, copies: &[IoCounters]) -> Option<IoRow> {
@@ -25,6 +27,21 @@ pub(crate) fn io_row(key: &IoKey, copies: &[IoCounters]) -> Option<IoRow> {
         bytes: sum.bytes,
         errors: sum.errors,
         time_ns: sum.time_ns,
+    })
+}
+
+/// `None` for a record that no probe of this version writes.
+pub(crate) fn device_row(key: &IoKey, value: &DeviceCounters) -> Option<DeviceRow> {
+    Some(DeviceRow {
+        file: key.file,
+        server: key.server,
+        tid: (key.tid != 0).then_some(key.tid),
+        role: key.role,
+        operation: Operation::from_raw(key.operation)?,
+        operations: value.operations,
+        bytes: value.bytes,
+        time_ns: value.time_ns,
+        dirtied_bytes: value.dirtied,
     })
 }
 
@@ -73,6 +90,20 @@ impl Probes {
         maps.durations.for_each(|key, values| {
             durations.extend(values.first().and_then(|value| duration_row(&key, value)));
         })?;
+        let mut device = Vec::new();
+        maps.device.for_each(|key, values| {
+            device.extend(values.first().and_then(|value| device_row(&key, value)));
+        })?;
+        let mut write_back = Vec::new();
+        maps.write_back.for_each(|host, values| {
+            write_back.extend(values.first().map(|value| WriteBackRow {
+                file: value.file,
+                host,
+                operations: value.operations,
+                bytes: value.bytes,
+                time_ns: value.time_ns,
+            }));
+        })?;
         let mut lost = Vec::with_capacity(LOST_REASONS.len() + 2);
         for (index, reason) in (0_u32..).zip(LOST_REASONS) {
             let copies = maps.lost.copies(&index)?.unwrap_or_default();
@@ -90,6 +121,8 @@ impl Probes {
             exited_threads,
             durations,
             others,
+            device,
+            write_back,
             removals: self.removals,
             lost,
         })

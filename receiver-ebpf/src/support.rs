@@ -3,7 +3,7 @@
 use crate::capabilities;
 use crate::limits::Limits;
 use crate::namespace;
-use crate::object::{self, programs};
+use crate::object;
 
 /// One thing that is needed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,20 +12,22 @@ pub struct Support {
     pub name: String,
     /// Whether it is there.
     pub ok: bool,
+    /// Whether the probes do without it, and see less.
+    pub optional: bool,
     /// What was found, or what to do.
     pub detail: String,
 }
 
 impl Support {
     fn new(name: impl Into<String>, ok: bool, detail: impl Into<String>) -> Self {
-        Self { name: name.into(), ok, detail: detail.into() }
+        Self { name: name.into(), ok, optional: false, detail: detail.into() }
     }
 }
 
 /// Tries everything that [`Probes::load`](crate::Probes::load) does except attaching, each part by itself.
 #[must_use]
 pub fn probe_support() -> Vec<Support> {
-    let mut found = Vec::with_capacity(16);
+    let mut found = Vec::with_capacity(24);
     let missing = capabilities::missing();
     found.push(if missing.is_empty() {
         Support::new("capabilities", true, "CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN")
@@ -52,12 +54,18 @@ pub fn probe_support() -> Vec<Support> {
         }
     };
     found.push(Support::new("maps", true, "made"));
-    for (program, tracepoint) in programs(&types) {
-        let name = format!("program {program}");
-        found.push(match object::load_program(&mut object, &types, program, tracepoint) {
-            Ok(()) => Support::new(name, true, format!("loads for tp_btf/{tracepoint}")),
-            Err(error) => Support::new(name, false, error.to_string()),
-        });
+    for group in object::groups(&types) {
+        for (program, tracepoint) in group.programs {
+            let name = format!("program {program}");
+            let part = match object::load_program(&mut object, &types, program, tracepoint) {
+                Ok(()) => Support::new(name, true, format!("loads for tp_btf/{tracepoint}")),
+                Err(error) if group.optional() => {
+                    Support::new(name, false, format!("{}: {error}", group.unseen))
+                }
+                Err(error) => Support::new(name, false, error.to_string()),
+            };
+            found.push(Support { optional: group.optional(), ..part });
+        }
     }
     found
 }

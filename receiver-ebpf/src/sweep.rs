@@ -26,6 +26,9 @@ struct Listed {
     durations: Vec<DurationKey>,
     times: Vec<ThreadTimeKey>,
     names: Vec<FileId>,
+    device: Vec<IoKey>,
+    /// The inode of the pages, and the file that it is.
+    write_back: Vec<(FileId, FileId)>,
 }
 
 impl Probes {
@@ -47,11 +50,15 @@ impl Probes {
             durations: self.maps.durations.keys()?,
             times: self.maps.thread_time.keys()?,
             names: self.maps.files.keys()?,
+            device: self.maps.device.keys()?,
+            write_back: self.write_back_files()?,
         };
         let crowded = crowded(self.changed.len(), self.limits.io)
             || crowded(listed.names.len(), self.limits.files)
             || crowded(listed.durations.len(), self.limits.durations)
-            || crowded(listed.times.len(), self.limits.thread_time);
+            || crowded(listed.times.len(), self.limits.thread_time)
+            || crowded(listed.device.len(), self.limits.device)
+            || crowded(listed.write_back.len(), self.limits.write_back);
         let accounts = &self.accounts;
         let idle: Vec<(IoKey, u64)> = self
             .changed
@@ -88,6 +95,14 @@ impl Probes {
         Ok(rows)
     }
 
+    fn write_back_files(&self) -> Result<Vec<(FileId, FileId)>, ProbeError> {
+        let mut found = Vec::new();
+        self.maps.write_back.for_each(|host, values| {
+            found.extend(values.first().map(|value| (host, value.file)));
+        })?;
+        Ok(found)
+    }
+
     /// Removes a row, unless it has moved since the last snapshot.
     fn sweep_row(&mut self, key: &IoKey, seen: u64) -> Result<bool, ProbeError> {
         if self.maps.io.copies(key)?.is_some_and(|copies| operations(&copies) != seen) {
@@ -96,6 +111,7 @@ impl Probes {
         }
         let last = self.maps.io.take(key)?;
         self.changed.remove(key);
+        self.maps.device.delete(key);
         if let Some(copies) = &last {
             self.swept_operations += operations(copies).saturating_sub(seen);
         }
@@ -117,6 +133,12 @@ impl Probes {
                 let reported = account.last.remove(&(state, Some(key.file))).unwrap_or(0);
                 account.swept_ns += ns.first().copied().unwrap_or(0).max(reported);
             }
+        }
+        for key in listed.device.iter().filter(|key| gone(&key.file)) {
+            any |= self.maps.device.delete(key);
+        }
+        for (host, _) in listed.write_back.iter().filter(|(_, file)| gone(file)) {
+            any |= self.maps.write_back.delete(host);
         }
         let mut names = false;
         for file in listed.names.iter().filter(|file| gone(file)) {

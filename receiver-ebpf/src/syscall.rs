@@ -2,7 +2,7 @@
 //! Knows nothing of maps' types: what an address must point to is the callers' to ensure.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use bytemuck::{NoUninit, Pod, Zeroable};
 
@@ -84,6 +84,20 @@ pub(crate) unsafe fn bpf<A: Pod + NoUninit>(command: Command, attributes: &mut A
         libc::syscall(libc::SYS_bpf, command as libc::c_int, std::ptr::from_mut(attributes), size_of::<A>())
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// A descriptor of a thread. Before Linux 6.9 only of a process' first.
+pub(crate) fn thread_descriptor(tid: u32) -> Option<OwnedFd> {
+    let tid = libc::pid_t::try_from(tid).ok()?;
+    [libc::PIDFD_THREAD, 0].into_iter().find_map(|flags| {
+        #[expect(unsafe_code, reason = "pidfd_open(2) has no wrapper in libc")]
+        // SAFETY: the call takes numbers only, and what it returns is a new descriptor that nobody else has.
+        unsafe {
+            let opened = libc::syscall(libc::SYS_pidfd_open, tid, flags);
+            let opened = RawFd::try_from(opened).ok().filter(|fd| *fd >= 0)?;
+            Some(OwnedFd::from_raw_fd(opened))
+        }
+    })
 }
 
 /// How often a program was skipped because it interrupted itself: events that were not seen.

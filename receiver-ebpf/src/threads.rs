@@ -1,10 +1,13 @@
 //! Wall time of critical threads: reads what the scheduler's probes kept and adds the interval that is still open.
 //! Does not decide which threads are critical.
 
+use std::os::fd::AsFd;
+
 use crate::Probes;
 use crate::error::ProbeError;
 use crate::raw::{STATE_EXITED, STATE_UNKNOWN, Slot, Thread, ThreadTimeKey};
 use crate::reconcile::{RowKey, Rows, reconcile};
+use crate::syscall::{number, thread_descriptor};
 use crate::types::{ThreadRow, ThreadState};
 
 /// Reads of a thread's record before a torn one is taken as it is. A write takes well below a microsecond.
@@ -109,6 +112,12 @@ impl Probes {
         }
     }
 
+    /// What a thread is in; `None` if it has done no file I/O, or the kernel cannot tell of a single thread.
+    fn slot(&self, tid: u32) -> Option<Slot> {
+        let descriptor = thread_descriptor(tid)?;
+        self.maps.slots.get(&number(descriptor.as_fd())).ok().flatten()
+    }
+
     /// The rows of all critical threads, and the instant that they are of.
     pub(crate) fn read_threads(&mut self) -> Result<(u64, Vec<ThreadRow>), ProbeError> {
         let (now, threads) = self.quiet_copies()?;
@@ -122,7 +131,7 @@ impl Probes {
             let runnable = thread.state == STATE_UNKNOWN && run_state(tid) == Some('R');
             let from = times.partition_point(|(key, _)| key.tid < tid);
             let to = times.partition_point(|(key, _)| key.tid <= tid);
-            let slot = self.maps.threads.get(&tid)?;
+            let slot = if thread.state == STATE_UNKNOWN { self.slot(tid) } else { None };
             let (mut rows, total, current) =
                 thread_rows(&thread, &times[from..to], now, slot.as_ref(), runnable);
             let Some(account) = self.accounts.get_mut(&tid) else { continue };

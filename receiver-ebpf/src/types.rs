@@ -1,6 +1,6 @@
 //! What a snapshot holds, in Rust's terms. All counters are cumulative since the row was made.
 
-use crate::raw::{FileId, OPERATION_BY_PATH};
+use crate::raw::{FileId, OPERATION_BY_PATH, OPERATION_FAULT};
 
 /// An operation on a regular file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,12 +17,14 @@ pub enum Operation {
     Prefetch,
     /// ftruncate, or fallocate that gives blocks back.
     Truncate,
+    /// A page fault of a mapped file that had to read.
+    Fault,
 }
 
 impl Operation {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Read, Self::Write, Self::Extend, Self::Fsync, Self::Prefetch, Self::Truncate];
+    pub const ALL: [Self; 7] =
+        [Self::Read, Self::Write, Self::Extend, Self::Fsync, Self::Prefetch, Self::Truncate, Self::Fault];
 
     /// The name in lower case.
     pub const fn as_str(self) -> &'static str {
@@ -33,11 +35,16 @@ impl Operation {
             Self::Fsync => "fsync",
             Self::Prefetch => "prefetch",
             Self::Truncate => "truncate",
+            Self::Fault => "fault",
         }
     }
 
     pub(crate) fn from_raw(value: u8) -> Option<Self> {
-        Self::ALL.get(usize::from(value).checked_sub(1)?).copied()
+        match value {
+            OPERATION_BY_PATH => None,
+            OPERATION_FAULT => Some(Self::Fault),
+            _ => Self::ALL.get(usize::from(value).checked_sub(1)?).copied(),
+        }
     }
 }
 
@@ -48,7 +55,7 @@ pub enum ThreadState {
     Cpu,
     /// Could run and does not: preempted, or woken and queued.
     Runqueue,
-    /// Blocked in a read.
+    /// Blocked in a read, or in a page fault that reads.
     Read,
     /// Blocked in a write, an extend, a truncate, or an operation by path.
     Write,
@@ -104,7 +111,7 @@ impl ThreadState {
             return Self::Write;
         }
         match Operation::from_raw(operation) {
-            Some(Operation::Read) => Self::Read,
+            Some(Operation::Read | Operation::Fault) => Self::Read,
             Some(Operation::Write | Operation::Extend | Operation::Truncate) => Self::Write,
             Some(Operation::Fsync) => Self::Fsync,
             Some(Operation::Prefetch) => Self::Prefetch,
@@ -126,6 +133,10 @@ pub struct Snapshot {
     pub exited_threads: Vec<u32>,
     /// Durations of operations by file.
     pub durations: Vec<DurationRow>,
+    /// What of the operations reached the device.
+    pub device: Vec<DeviceRow>,
+    /// Write-back of files that watched processes made dirty.
+    pub write_back: Vec<WriteBackRow>,
     /// What processes that are not watched do to devices.
     pub others: Vec<OtherRow>,
     /// Grows whenever rows may have been removed; while it stands still, every row of the snapshot before is in this.
@@ -149,12 +160,52 @@ pub struct IoRow {
     pub operation: Operation,
     /// Finished operations, failed ones too.
     pub operations: u64,
-    /// What the system calls returned, or the length of a fallocate.
+    /// What the system calls returned, or the length of a fallocate; of a fault the page.
     pub bytes: u64,
     /// Failed operations.
     pub errors: u64,
-    /// From entry to exit of the system call, on a processor or not; of an asynchronous operation from submission to
-    /// completion (io_uring) or to being reaped (libaio).
+    /// From entry to exit of the system call, on a processor or not. Of a fault: from its first page that is read. Of an
+    /// asynchronous operation: from submission to completion (io_uring), or to being reaped (libaio).
+    pub time_ns: u64,
+}
+
+/// What of the operations of one kind on one file reached the device: those that added pages to the page cache, slept for
+/// such pages, are direct, or end only when data is on the device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceRow {
+    /// The file.
+    pub file: FileId,
+    /// As given to [`Probes::watch_process`](crate::Probes::watch_process).
+    pub server: u16,
+    /// Critical threads have rows of their own.
+    pub tid: Option<u32>,
+    /// The role of the process when the operation began.
+    pub role: u8,
+    /// What was done.
+    pub operation: Operation,
+    /// Operations that reached the device.
+    pub operations: u64,
+    /// Bytes read from the device, or written to it directly. Not what write-back writes.
+    pub bytes: u64,
+    /// Their whole time in flight.
+    pub time_ns: u64,
+    /// Bytes of pages that the operations made dirty, whether or not one reached the device; through a mapping too (as
+    /// [`Operation::Write`]).
+    pub dirtied_bytes: u64,
+}
+
+/// Write-back of one file at the block layer, by whomever: write-back threads, fsync, or the writer itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WriteBackRow {
+    /// The file, as its [`DeviceRow`]s name it.
+    pub file: FileId,
+    /// The inode that its pages belong to: another one on overlayfs.
+    pub host: FileId,
+    /// Requests of the file system to the block layer.
+    pub operations: u64,
+    /// Bytes written.
+    pub bytes: u64,
+    /// Time that the requests were in flight, each for itself.
     pub time_ns: u64,
 }
 

@@ -40,19 +40,3 @@ fn what_does_not_fit_is_in_the_overflow_rows() {
     assert_eq!(lost(&snapshot, "durations map full"), files * 3 - histograms);
     assert_eq!(lost(&snapshot, "files map full"), 1, "five rows of three files, two names");
 }
-
-#[test]
-fn a_thread_that_does_not_fit_is_counted_as_lost() {
-    let limits = Limits { threads: 1, ..Limits::default() };
-    let Some(mut probes) = load_or_skip("a_thread_that_does_not_fit_is_counted_as_lost", &limits) else {
-        return;
-    };
-    let directory = tempfile::tempdir().unwrap();
-    std::fs::write(directory.path().join("data"), [1; 100]).unwrap();
-    let (mut player, _) = Player::start("threads", directory.path());
-    probes.watch_process(player.tgid(), 22, 2).unwrap();
-    player.go();
-    let snapshot = probes.snapshot().unwrap();
-    let (counted, ..) = sum(of_server(&snapshot, 22), Operation::Read);
-    assert_eq!(counted + lost(&snapshot, "threads map full"), cases::THREADS * cases::READS_PER_THREAD);
-}

@@ -75,21 +75,24 @@ impl Agent {
     }
 }
 
-/// Resolves when the process is told to end. A hang-up is said and outlived: who sends one expects a reload.
-pub async fn end_signal() {
+/// Resolves when the process is told to end; listens from the call on, within a runtime. A hang-up is said and outlived:
+/// who sends one expects a reload.
+pub fn end_signal() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
     let signals =
         (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()));
-    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) = signals else {
-        drop(tokio::signal::ctrl_c().await);
-        return;
-    };
-    loop {
-        tokio::select! {
-            _ = interrupt.recv() => return,
-            _ = terminate.recv() => return,
-            _ = hangup.recv() => {
-                tracing::warn!("SIGHUP: reloading the configuration is not supported yet; restart to change it");
+    async move {
+        let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) = signals else {
+            drop(tokio::signal::ctrl_c().await);
+            return;
+        };
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => return,
+                _ = terminate.recv() => return,
+                _ = hangup.recv() => {
+                    tracing::warn!("SIGHUP: reloading the configuration is not supported yet; restart to change it");
+                }
             }
         }
     }

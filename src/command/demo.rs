@@ -194,8 +194,8 @@ async fn make_lag(
 async fn start_agent(lab: &Lab, recorder: &Arc<Recorder>) -> Result<Agent, String> {
     let configuration = format!(
         "extensions: {{database/replica: {{dsn: '{}', primary_dsn: '{}'}}}}\n\
-         receivers: {{file_io: , replication: }}\n\
-         processors: {{db_resolver: , lag_attribution: }}\n\
+         receivers: {{file_io: {{state_directory: ''}}, replication: }}\n\
+         processors: {{db_resolver: , lag_attribution: {{state_directory: ''}}}}\n\
          exporters: {{blame_table: }}\n\
          service:\n\
          \x20 extensions: [database/replica]\n\

@@ -15,6 +15,8 @@ pub fn start(level: LogLevel) {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
+        // Whoever read our standard error is gone: saying so there would be a panic.
+        .log_internal_errors(false)
         .try_init();
     drop(started);
 }

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, path::PathBuf, process::ExitCode, sync::Arc, ti
 use blameio_config::LogLevel;
 use blameio_databases::{DatabaseExtension, DiscoveredServer, discover};
 use blameio_pipeline::Extension;
+use blameio_receiver_ebpf::Loader;
 use tokio::time::{interval, sleep};
 
 use super::{
@@ -38,7 +39,8 @@ service:
 pub fn run(args: &ConfigArgs) -> ExitCode {
     if args.configs.is_empty() {
         logging::start(LogLevel::Warn);
-        return block_on(discovered(args));
+        let more = keep_few_privileges();
+        return block_on(discovered(args, more));
     }
     // Before the configuration is read, its log level is not known.
     let Some(loaded) = config::loaded(args) else { return ExitCode::FAILURE };
@@ -46,11 +48,14 @@ pub fn run(args: &ConfigArgs) -> ExitCode {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    let more = keep_few_privileges();
     block_on(async {
         tracing::info!("Starting blameio...");
-        match Agent::start(&loaded.configuration, More::default()).await {
+        // Before anything is attached, so that an end is orderly from the first moment on.
+        let end = end_signal();
+        match Agent::start(&loaded.configuration, more).await {
             Ok(agent) => {
-                watch(&agent, end_signal()).await;
+                watch(&agent, end).await;
                 agent.shutdown().await;
                 ExitCode::SUCCESS
             }
@@ -60,6 +65,20 @@ pub fn run(args: &ConfigArgs) -> ExitCode {
             }
         }
     })
+}
+
+/// From here on one thread can load probes, and no other thread can do what an intruder would like to; that one ends when
+/// the probes are attached. Before the runtime's threads are made, since each inherits what its maker has.
+fn keep_few_privileges() -> More {
+    let mut more = More::default();
+    match (Loader::start(), "loader/probes".parse()) {
+        (Ok(loader), Ok(id)) => drop(more.extensions.insert(id, Arc::new(loader) as Arc<dyn Extension>)),
+        (Err(error), _) => {
+            tracing::warn!(%error, "every thread keeps the privileges that the agent was started with");
+        }
+        (_, Err(error)) => tracing::warn!(%error, "the loading thread has no name"),
+    }
+    more
 }
 
 async fn watch(agent: &Agent, end: impl Future<Output = ()>) {
@@ -74,7 +93,7 @@ async fn watch(agent: &Agent, end: impl Future<Output = ()>) {
 }
 
 /// Without a configuration: whatever runs on this host.
-async fn discovered(args: &ConfigArgs) -> ExitCode {
+async fn discovered(args: &ConfigArgs, mut more: More) -> ExitCode {
     let end = end_signal();
     tokio::pin!(end);
     let mut found = look().await;
@@ -93,7 +112,6 @@ async fn discovered(args: &ConfigArgs) -> ExitCode {
     let Some(loaded) = config::loaded(&ConfigArgs { configs, set: args.set.clone() }) else {
         return ExitCode::FAILURE;
     };
-    let mut more = More::default();
     for server in &found {
         let role = if server.is_standby { "standby" } else { "primary" };
         let (port, directory) = (server.port, server.data_directory.display());

@@ -32,20 +32,38 @@ pub(crate) enum FileRef {
 /// What an engine's catalog knows an object's file by.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum FileKey {
-    /// PostgreSQL: database, 0 for shared relations, and relfilenode.
+    /// PostgreSQL: a file number is one relation's in one tablespace of one database, and of temporary relations in
+    /// one backend.
     Relation {
-        /// Oid of the database.
+        /// Tablespace, as far as the path tells.
+        space: Space,
+        /// Oid of the database; 0 for relations that all share.
         database: u32,
         /// File number.
         relfilenode: u32,
+        /// The backend's number, of a temporary relation.
+        backend: Option<u32>,
     },
+}
+
+/// A tablespace, as far as a path tells.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Space {
+    /// The one with this oid.
+    Oid(u32),
+    /// One whose directory has this name.
+    Directory(Arc<str>),
+    /// One of those that are neither `pg_default` nor `pg_global`.
+    NotBase,
+    /// Any of the database's.
+    Any,
 }
 
 /// What an engine has read of its catalog so far.
 pub(crate) trait Directory: Send + Sync {
     /// What a path says.
     fn read_path(&self, path_tail: &str) -> FileRef;
-    /// The object of a file, if it has been read.
+    /// The object of a file, if it has been read; never one of several that it may be.
     fn file(&self, key: &FileKey) -> Option<Object>;
     /// The object with this number in this database, if it has been read.
     fn relation(&self, database: u32, relation: u32) -> Option<Object>;
@@ -113,7 +131,7 @@ impl CatalogReader {
             return Resolution::Object(object);
         }
         if let Some(mut object) = self.0.directory.file(key) {
-            object.kind = kind.unwrap_or(object.kind);
+            object.kind = kind.filter(|_| object.kind != FileKind::Temp).unwrap_or(object.kind);
             let object = Arc::new(object);
             let mut files = self.0.files.write().unwrap_or_else(PoisonError::into_inner);
             if files.len() >= KEPT_FILES {
@@ -122,7 +140,10 @@ impl CatalogReader {
             files.insert(file, Arc::clone(&object));
             return Resolution::Object(object);
         }
-        self.want(Wanted::File(key.clone()))
+        let temporary = matches!(key, FileKey::Relation { backend: Some(_), .. });
+        let asked = self.want(Wanted::File(key.clone()));
+        // Most temporary tables are never visible to others: their kind is said at once, their name when it is seen.
+        if temporary { Resolution::Kind(FileKind::Temp) } else { asked }
     }
 
     /// The object with this number, looked up if need be.
@@ -162,6 +183,11 @@ impl CatalogReader {
     /// Takes what is to be looked up now, and how long until more becomes due.
     pub(crate) fn take_due(&self) -> (Vec<Wanted>, Option<Duration>) {
         self.0.queue.lock().unwrap_or_else(PoisonError::into_inner).take_due(Instant::now())
+    }
+
+    /// Of these nothing was found out, because the look-up failed.
+    pub(crate) fn failed(&self, wanted: &[Wanted]) {
+        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner).failed(wanted, Instant::now());
     }
 
     /// Forgets those of the wanted that are known by now, so that the queue has room.
@@ -210,6 +236,9 @@ mod tests {
         assert_eq!(reader.resolve("base/16384/16385_fsm"), map);
         assert_eq!(reader.resolve("pg_wal/000000010000000000000001"), Resolution::Kind(FileKind::Wal));
         assert_eq!(reader.resolve("base/16384/1"), Resolution::Pending);
+        assert_eq!(reader.resolve("base/16384/t3_16385"), Resolution::Kind(FileKind::Temp));
+        let elsewhere = "ts/PG_15_202209061/16384/16385";
+        assert_eq!(reader.resolve(elsewhere), Resolution::Pending, "another tablespace's");
         assert_eq!(reader.resolve("etc/passwd"), Resolution::Unresolved);
     }
 }

@@ -12,9 +12,13 @@ use super::FileKey;
 
 /// How long an answer may be `Pending`.
 const PENDING: Duration = Duration::from_secs(5);
-/// Interval of look-ups while `Pending`, and for a minute after: a new table has its name 5 s after its
-/// commit at the latest.
-const FIRST_INTERVAL: Duration = Duration::from_secs(1);
+/// Intervals of look-ups while `Pending`: most transactions that make a file end soon, and a name is wanted within
+/// the window that the file was first written in.
+const FIRST_INTERVALS: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(300)];
+const PENDING_INTERVAL: Duration = Duration::from_secs(1);
+/// Interval after a look-up that failed, for a minute.
+const AFTER_FAILURE: Duration = Duration::from_millis(250);
+/// Interval for a minute after: a new table has its name 5 s after its commit at the latest.
 const SECOND_INTERVAL: Duration = Duration::from_secs(4);
 /// Interval of look-ups for what has stayed unknown for long.
 const LAST_INTERVAL: Duration = Duration::from_mins(1);
@@ -43,6 +47,7 @@ struct State {
     asked: bool,
     last_asked: Instant,
     next: Instant,
+    looked_up: usize,
 }
 
 /// The answer to a question.
@@ -75,7 +80,8 @@ impl Queue {
                 return Asked { pending: false, due: false };
             }
         }
-        self.states.insert(wanted, State { first: now, asked: true, last_asked: now, next: now });
+        self.states
+            .insert(wanted, State { first: now, asked: true, last_asked: now, next: now, looked_up: 0 });
         Asked { pending: true, due: true }
     }
 
@@ -89,7 +95,8 @@ impl Queue {
             }
             if state.next <= now && due.len() < BATCH {
                 let age = now.duration_since(state.first);
-                state.next = now + interval(age);
+                state.next = now + interval(age, state.looked_up);
+                state.looked_up += 1;
                 // While pending it is looked up again by itself, later only if somebody still asks.
                 state.asked = age < PENDING;
                 due.push(wanted.clone());
@@ -102,14 +109,26 @@ impl Queue {
         (due, next.map(|next| next.saturating_duration_since(now)))
     }
 
+    /// A look-up came to nothing, as when a catalog was locked: it says nothing of what was looked up.
+    pub(super) fn failed(&mut self, wanted: &[Wanted], now: Instant) {
+        for wanted in wanted {
+            if let Some(state) = self.states.get_mut(wanted)
+                && now.duration_since(state.first) < LAST_INTERVAL
+            {
+                state.next = state.next.min(now + AFTER_FAILURE);
+                state.asked = true;
+            }
+        }
+    }
+
     pub(super) fn forget(&mut self, wanted: &Wanted) {
         self.states.remove(wanted);
     }
 }
 
-fn interval(age: Duration) -> Duration {
+fn interval(age: Duration, looked_up: usize) -> Duration {
     if age < PENDING {
-        FIRST_INTERVAL
+        FIRST_INTERVALS.get(looked_up).copied().unwrap_or(PENDING_INTERVAL)
     } else if age < LAST_INTERVAL {
         SECOND_INTERVAL
     } else {
@@ -120,9 +139,10 @@ fn interval(age: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::Space;
 
     fn file(relfilenode: u32) -> Wanted {
-        Wanted::File(FileKey::Relation { database: 5, relfilenode })
+        Wanted::File(FileKey::Relation { space: Space::Oid(1663), database: 5, relfilenode, backend: None })
     }
 
     #[test]
@@ -149,11 +169,39 @@ mod tests {
     }
 
     #[test]
+    fn the_first_look_ups_follow_each_other_quickly() {
+        let (mut queue, start) = (Queue::default(), Instant::now());
+        queue.ask(file(1), start);
+        let looked_up: Vec<u64> = (0..5_000)
+            .step_by(50)
+            .filter(|at| !queue.take_due(start + Duration::from_millis(*at)).0.is_empty())
+            .collect();
+        assert_eq!(looked_up, [0, 100, 400, 1_400, 2_400, 3_400, 4_400]);
+    }
+
+    #[test]
+    fn a_look_up_that_failed_is_repeated_soon_but_not_for_ever() {
+        let (mut queue, start) = (Queue::default(), Instant::now());
+        queue.ask(file(1), start);
+        let mut look_ups = Vec::new();
+        for at in (0..120_000).step_by(50) {
+            let now = start + Duration::from_millis(at);
+            let (due, _) = queue.take_due(now);
+            if !due.is_empty() {
+                queue.failed(&due, now);
+                look_ups.push(at);
+            }
+        }
+        assert!(look_ups.windows(2).all(|pair| pair[1] - pair[0] <= 250), "{look_ups:?}");
+        assert!((59_000..61_000).contains(look_ups.last().unwrap()), "{look_ups:?}");
+    }
+
+    #[test]
     fn what_nobody_asks_for_is_not_looked_up_for_ever() {
         let (mut queue, start) = (Queue::default(), Instant::now());
         queue.ask(file(1), start);
         let lookups: usize = (0..300).map(|s| queue.take_due(start + Duration::from_secs(s)).0.len()).sum();
-        assert!(lookups <= 6, "{lookups} look-ups");
+        assert!(lookups <= 8, "{lookups} look-ups");
     }
 
     #[test]

@@ -21,6 +21,8 @@ const RELOAD: Duration = Duration::from_mins(10);
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 /// Files that become unknown at the same time are looked up together.
 const GATHER: Duration = Duration::from_millis(50);
+/// Look-ups take a tenth of the time at most, and are at most so far apart for it.
+const PACE: (u32, Duration) = (9, Duration::from_millis(500));
 
 /// Keeps the catalog of one server until `end`.
 pub(crate) async fn catalog(
@@ -41,7 +43,7 @@ pub(crate) async fn catalog(
         () = sleep(FOUND) => {}
     }
     loop {
-        let (mut due, mut pause) = (Vec::new(), None);
+        let (mut due, mut pause, begun) = (Vec::new(), None, Instant::now());
         if load_at > Instant::now() {
             (due, pause) = reader.take_due();
         }
@@ -73,14 +75,18 @@ pub(crate) async fn catalog(
                 load_at = Instant::now() + retry;
                 retry = (retry * 2).min(RETRY.1);
             }
-            Err(error) => tracing::debug!(server = %id, "look-up: {error}"),
+            Err(error) => {
+                reader.failed(&due);
+                tracing::debug!(server = %id, "look-up: {error}");
+            }
             Ok(()) => {}
         }
+        let gather = (begun.elapsed() * PACE.0).clamp(GATHER, PACE.1);
         let wait = load_at.saturating_duration_since(Instant::now());
-        let wait = pause.map_or(wait, |pause: Duration| pause.min(wait)).max(GATHER);
+        let wait = pause.map_or(wait, |pause: Duration| pause.min(wait)).max(gather);
         tokio::select! {
             () = end.cancelled() => break,
-            () = reader.wanted() => sleep(GATHER).await,
+            () = reader.wanted() => sleep(gather).await,
             () = sleep(wait) => {}
             alive = server.changed(), if followed => {
                 followed = alive;

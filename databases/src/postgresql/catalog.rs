@@ -5,9 +5,8 @@
 //! are asked for by function.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    fmt,
-    sync::{Arc, PoisonError, RwLock},
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -16,27 +15,31 @@ use tokio_postgres::types::ToSql;
 
 use super::{
     connect::{Answer, Session},
+    directory::{PgDirectory, Read, Row, Spaces},
     link::Link,
-    path,
+    path::{PG_DEFAULT, PG_GLOBAL},
     relations::{Relation, Relations},
+    timescale::{self, CHUNK},
     waits,
 };
 use crate::{
-    catalog::{Directory, FileKey, FileRef, Object, Wanted},
+    catalog::{FileKey, Wanted},
     error::DatabaseError,
 };
 
-/// Rows of one statement; some ten milliseconds.
-const CHUNK: usize = 2_000;
 /// Most relations that are read ahead, on all databases; about 100 bytes each. Others are looked up when seen.
 const READ_AHEAD: usize = 200_000;
 /// How long a statement runs before replay is asked whether it waits, and how often from then on.
 const PATIENCE: Duration = Duration::from_millis(50);
 /// Most steps from a relation to everything that its name needs.
 const STEPS: usize = 12;
+/// How long the lists of databases and tablespaces hold while look-ups go on.
+const LISTED: Duration = Duration::from_secs(10);
 /// How long a database that does not let the agent in is left alone.
 const SHUT: Duration = Duration::from_mins(1);
 const PURPOSE: &str = "its catalog";
+/// Number of the first relation that is a user's.
+const FIRST_OF_USERS: u32 = 16_384;
 
 macro_rules! relations {
     ($condition:literal) => {
@@ -44,7 +47,7 @@ macro_rules! relations {
             "SELECT c.oid, CASE WHEN c.relfilenode = 0 AND c.relkind IN ('r', 'i', 't') \
              THEN pg_catalog.pg_relation_filenode(c.oid) ELSE c.relfilenode END, c.relkind, n.nspname, c.relname, \
              coalesce(i.indrelid, 0::oid), coalesce(h.inhparent, 0::oid), c.relispartition, c.reltoastrelid, \
-             c.relisshared FROM pg_catalog.pg_class c \
+             c.relisshared, c.reltablespace, c.relpersistence FROM pg_catalog.pg_class c \
              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
              LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid \
              LEFT JOIN pg_catalog.pg_inherits h ON h.inhrelid = c.oid AND h.inhseqno = 1 \
@@ -56,6 +59,7 @@ macro_rules! relations {
 
 const BY_RANGE: &str = relations!("c.oid > $1 ORDER BY c.oid LIMIT 2000");
 const BY_OID: &str = relations!("c.oid = ANY ($1)");
+const BY_TABLE: &str = relations!("i.indrelid = ANY ($1)");
 /// The index on files begins with the tablespace.
 const BY_FILE: &str = relations!(
     "c.reltablespace = ANY (ARRAY(SELECT t.oid FROM pg_catalog.pg_tablespace t) || 0::oid) AND c.relfilenode = ANY ($1)"
@@ -63,104 +67,36 @@ const BY_FILE: &str = relations!(
 /// Relations whose file is not in the column; their number is below that of any of a user's.
 const MAPPED: &str = relations!("c.relfilenode = 0 AND c.oid < 16384");
 /// The limit of -2 is that of a database whose removal was begun.
-const DATABASES: &str = "SELECT oid, datname FROM pg_catalog.pg_database WHERE datallowconn \
+const DATABASES: &str = "SELECT oid, datname, dattablespace FROM pg_catalog.pg_database WHERE datallowconn \
     AND datconnlimit <> -2 AND datname <> 'template0' AND pg_catalog.has_database_privilege(oid, 'CONNECT') ORDER BY oid";
 
-/// What was read, by database; number 0 holds the shared relations.
-#[derive(Clone, Default)]
-pub(crate) struct PgDirectory(Arc<RwLock<HashMap<u32, Relations>>>);
-
-impl fmt::Debug for PgDirectory {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PgDirectory").finish_non_exhaustive()
-    }
-}
-
-impl Directory for PgDirectory {
-    fn read_path(&self, path_tail: &str) -> FileRef {
-        path::read(path_tail)
-    }
-
-    fn file(&self, key: &FileKey) -> Option<Object> {
-        let FileKey::Relation { database, relfilenode } = key;
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(database)?.file(*relfilenode)
-    }
-
-    fn relation(&self, database: u32, relation: u32) -> Option<Object> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&database)?.object(relation)
-    }
-}
-
-impl PgDirectory {
-    fn write<T>(&self, change: impl FnOnce(&mut HashMap<u32, Relations>) -> T) -> T {
-        change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn add(&self, database: u32, name: &str, rows: Vec<Row>) {
-        self.write(|all| {
-            for row in rows {
-                let (at, name) = if row.shared { (0, "") } else { (database, name) };
-                all.entry(at).or_insert_with(|| Relations::new(name)).insert(row.oid, row.relation);
-            }
-        });
-    }
-
-    /// Takes what was read of one database. What was read to its end stands for all that there is; a part of it
-    /// takes nothing away that look-ups have found.
-    fn take(&self, database: u32, name: &str, read: Read) {
-        let Read { fresh, shared, complete } = read;
-        self.write(|all| {
-            if complete {
-                all.insert(database, fresh);
-            } else {
-                all.entry(database).or_insert_with(|| Relations::new(name)).absorb(fresh);
-            }
-        });
-        self.add(database, name, shared);
-    }
-
-    fn missing(&self, database: u32, relations: &[u32]) -> Vec<u32> {
-        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(known) = all.get(&database) else { return relations.to_vec() };
-        let missing: HashSet<u32> = relations.iter().filter_map(|oid| known.missing(*oid)).collect();
-        missing.into_iter().collect()
-    }
-
-    fn unknown_files(&self, database: u32, files: &[u32]) -> Vec<u32> {
-        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let known = all.get(&database);
-        files.iter().copied().filter(|file| known.is_none_or(|known| !known.contains_file(*file))).collect()
-    }
-}
-
-struct Row {
-    oid: u32,
-    shared: bool,
-    relation: Relation,
-}
-
-/// What was read of one database.
-struct Read {
-    fresh: Relations,
-    /// Relations that all databases share.
-    shared: Vec<Row>,
-    /// Whether there is no more.
-    complete: bool,
-}
+/// A link in `pg_tblspc` is read for each; an empty text stands for `pg_default` and `pg_global`.
+const TABLESPACES: &str =
+    "SELECT oid, coalesce(pg_catalog.pg_tablespace_location(oid), '') FROM pg_catalog.pg_tablespace";
 
 /// Reads the catalogs of one server, one database at a time.
 #[derive(Debug)]
 pub(super) struct Loader {
-    link: Arc<Link>,
+    pub(super) link: Arc<Link>,
     directory: PgDirectory,
     /// Held while a session is open, so that there is one at most.
     known: Mutex<Known>,
 }
 
+/// A database to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    oid: u32,
+    name: String,
+    /// Tablespace of relations that name none.
+    space: u32,
+}
+
 /// The databases of the server.
 #[derive(Debug, Default)]
 struct Known {
-    names: HashMap<u32, String>,
+    places: HashMap<u32, Place>,
+    listed: Option<Instant>,
     /// Databases that do not let the agent in, and since when: each attempt is a line in the server's log.
     shut: HashMap<u32, Instant>,
 }
@@ -194,30 +130,30 @@ impl Loader {
     /// Reads all databases. One that cannot be read does not keep the others from being read.
     pub(super) async fn load(&self) -> Result<(), DatabaseError> {
         let mut known = self.known.lock().await;
-        self.list(&mut known.names).await?;
+        self.list(&mut known).await?;
         // Always in the same order: what is read ahead today is read ahead tomorrow.
-        let names: BTreeMap<u32, String> =
-            known.names.iter().map(|(oid, name)| (*oid, name.clone())).collect();
+        let places: BTreeMap<u32, Place> =
+            known.places.iter().map(|(oid, place)| (*oid, place.clone())).collect();
         let mut left = READ_AHEAD;
         let (mut read, mut failed, mut refused) = (0, None, None);
-        for (oid, name) in &names {
+        for (oid, place) in &places {
             if left == 0 {
                 tracing::info!(
                     "{READ_AHEAD} relations have been read ahead; others are looked up when their files are seen"
                 );
                 break;
             }
-            match self.load_database(*oid, name, &mut left).await {
+            match self.load_database(place, &mut left).await {
                 Ok(()) => {
                     known.shut.remove(oid);
                     read += 1;
                 }
-                Err(error) if self.is_gone(&mut known, *oid, name, &error).await => {}
+                Err(error) if self.is_gone(&mut known, place, &error).await => {}
                 Err(error) if known.shuts(*oid, &error) => refused = refused.or(Some(error)),
                 Err(error) => failed = failed.or(Some(error)),
             }
         }
-        self.directory.write(|all| all.retain(|oid, _| *oid == 0 || known.names.contains_key(oid)));
+        self.directory.limit(&known.places.keys().copied().collect());
         // Where the agent is let in nowhere, that is the failure; where somewhere, the others are left alone.
         match failed.or(if read == 0 { refused } else { None }) {
             Some(error) => Err(error),
@@ -225,30 +161,43 @@ impl Loader {
         }
     }
 
-    async fn list(&self, names: &mut HashMap<u32, String>) -> Result<(), DatabaseError> {
+    async fn list(&self, known: &mut Known) -> Result<(), DatabaseError> {
         let rows = self.link.rows("its databases", DATABASES, &[]).await?;
-        *names =
-            rows.iter().map(|row| Ok((row.read(0)?, row.read(1)?))).collect::<Result<_, DatabaseError>>()?;
+        let place = |row: &Answer| {
+            let place = Place { oid: row.read(0)?, name: row.read(1)?, space: row.read(2)? };
+            Ok((place.oid, place))
+        };
+        known.places = rows.iter().map(place).collect::<Result<_, DatabaseError>>()?;
+        match self.link.rows("its tablespaces", TABLESPACES, &[]).await {
+            Ok(rows) => {
+                let location = |row: &Answer| Ok((row.read(0)?, row.read(1)?));
+                let spaces = rows.iter().map(location).collect::<Result<Vec<_>, DatabaseError>>()?;
+                self.directory.set_spaces(Spaces::new(spaces));
+            }
+            // One may be dropped at this moment; the ones that were known stay so.
+            Err(error) => tracing::debug!("tablespaces cannot be listed: {error}"),
+        }
+        known.listed = Some(Instant::now());
         Ok(())
     }
 
     /// Whether a database refuses because it was dropped or renamed meanwhile. It is not connected to again: from now
     /// on the list is without it, or has its new name.
-    async fn is_gone(&self, known: &mut Known, oid: u32, name: &str, error: &DatabaseError) -> bool {
-        if oid == 0 || !is_refused(error) || self.list(&mut known.names).await.is_err() {
+    async fn is_gone(&self, known: &mut Known, place: &Place, error: &DatabaseError) -> bool {
+        if place.oid == 0 || !is_refused(error) || self.list(known).await.is_err() {
             return false;
         }
-        let gone = known.names.get(&oid).is_none_or(|now| now != name);
+        let gone = known.places.get(&place.oid).is_none_or(|now| now.name != place.name);
         if gone {
-            tracing::debug!(database_oid = oid, "dropped or renamed meanwhile: {error}");
-            known.shut.remove(&oid);
+            tracing::debug!(database_oid = place.oid, "dropped or renamed meanwhile: {error}");
+            known.shut.remove(&place.oid);
         }
         gone
     }
 
-    async fn load_database(&self, oid: u32, name: &str, left: &mut usize) -> Result<(), DatabaseError> {
-        let session = self.link.open(Some(name)).await?;
-        let loaded = self.load_with(&session, oid, name, left).await;
+    async fn load_database(&self, place: &Place, left: &mut usize) -> Result<(), DatabaseError> {
+        let session = self.link.open(Some(&place.name)).await?;
+        let loaded = self.load_with(&session, place, left).await;
         self.link.end(session).await;
         loaded
     }
@@ -256,14 +205,13 @@ impl Loader {
     async fn load_with(
         &self,
         session: &Session,
-        oid: u32,
-        name: &str,
+        place: &Place,
         left: &mut usize,
     ) -> Result<(), DatabaseError> {
-        let mut read = Read { fresh: Relations::new(name), shared: Vec::new(), complete: false };
-        let mut last = 0_u32;
+        let mut read = Read { fresh: Relations::new(&place.name), shared: Vec::new(), complete: false };
+        let (mut last, most) = (0_u32, *left);
         while *left > 0 && !read.complete {
-            let rows = self.ask(session, BY_RANGE, &[&last]).await?;
+            let rows = self.rows(session, place, BY_RANGE, &[&last]).await?;
             *left = left.saturating_sub(rows.len());
             read.complete = rows.len() < CHUNK;
             for row in rows {
@@ -275,19 +223,33 @@ impl Loader {
                 }
             }
         }
+        if let Some(shape) = self.shape(session).await? {
+            read.fresh.hypertables = self.hypertables(session, shape, most).await?;
+            let indexes = read.fresh.unmatched(None);
+            let left = read.fresh.match_indexes(indexes);
+            let mut definitions = HashMap::new();
+            if !left.is_empty() {
+                let own = read.fresh.indexes_of(&read.fresh.hypertables_of(&left));
+                for some in [own, left.clone()].concat().chunks(CHUNK) {
+                    definitions.extend(self.definitions(session, some).await?);
+                }
+            }
+            read.fresh.match_by_definition(left, &definitions);
+        }
         let (relations, complete) = (read.fresh.len(), read.complete);
-        tracing::debug!(database_oid = oid, relations, complete, "catalog read");
-        self.directory.take(oid, name, read);
+        tracing::debug!(database_oid = place.oid, relations, complete, "catalog read");
+        self.directory.take(place.oid, &place.name, read);
         Ok(())
     }
 
     /// Looks up single files and relations; what is not found stays unknown.
     pub(super) async fn look_up(&self, wanted: Vec<Wanted>) -> Result<(), DatabaseError> {
-        let mut by_database: HashMap<u32, (Vec<u32>, Vec<u32>)> = HashMap::new();
+        let mut by_database: BTreeMap<u32, (Vec<FileKey>, Vec<u32>)> = BTreeMap::new();
         for wanted in wanted {
             match wanted {
-                Wanted::File(FileKey::Relation { database, relfilenode }) => {
-                    by_database.entry(database).or_default().0.push(relfilenode);
+                Wanted::File(file) => {
+                    let FileKey::Relation { database, .. } = file;
+                    by_database.entry(database).or_default().0.push(file);
                 }
                 Wanted::Relation { database, relation } => {
                     by_database.entry(database).or_default().1.push(relation);
@@ -295,18 +257,22 @@ impl Loader {
             }
         }
         let mut known = self.known.lock().await;
-        if by_database.keys().any(|database| *database != 0 && !known.names.contains_key(database)) {
-            self.list(&mut known.names).await?;
+        let is_listed = known.listed.is_some_and(|listed| listed.elapsed() < LISTED);
+        let is_known = |(database, (files, _)): (&u32, &(Vec<FileKey>, _))| {
+            (*database == 0 || known.places.contains_key(database)) && self.directory.knows_spaces(files)
+        };
+        if !is_listed || !by_database.iter().all(is_known) {
+            self.list(&mut known).await?;
         }
         let mut failed = None;
         for (database, (files, relations)) in by_database {
-            let name = known.names.get(&database).cloned();
-            // A database that is gone, or may not be connected to, has no names; shared relations are in all.
-            if (database != 0 && name.is_none()) || known.is_shut(database) {
-                continue;
-            }
-            if let Err(error) = self.look_up_in(database, name.as_deref(), files, relations).await
-                && !self.is_gone(&mut known, database, name.as_deref().unwrap_or_default(), &error).await
+            // Shared relations are in all databases.
+            let shared = || Place { oid: 0, name: String::new(), space: PG_GLOBAL };
+            let place = known.places.get(&database).cloned().or_else(|| (database == 0).then(shared));
+            // A database that is gone, or may not be connected to, has no names.
+            let Some(place) = place.filter(|place| !known.is_shut(place.oid)) else { continue };
+            if let Err(error) = self.look_up_in(&place, &files, relations).await
+                && !self.is_gone(&mut known, &place, &error).await
                 && !known.shuts(database, &error)
             {
                 failed = Some(error);
@@ -317,13 +283,12 @@ impl Loader {
 
     async fn look_up_in(
         &self,
-        database: u32,
-        name: Option<&str>,
-        files: Vec<u32>,
+        place: &Place,
+        files: &[FileKey],
         relations: Vec<u32>,
     ) -> Result<(), DatabaseError> {
-        let session = self.link.open(name).await?;
-        let found = self.look_up_with(&session, database, name.unwrap_or_default(), files, relations).await;
+        let session = self.link.open((place.oid != 0).then_some(&*place.name)).await?;
+        let found = self.look_up_with(&session, place, files, relations).await;
         self.link.end(session).await;
         found
     }
@@ -331,40 +296,113 @@ impl Loader {
     async fn look_up_with(
         &self,
         session: &Session,
-        database: u32,
-        name: &str,
-        files: Vec<u32>,
+        place: &Place,
+        files: &[FileKey],
         mut relations: Vec<u32>,
     ) -> Result<(), DatabaseError> {
-        let add = |rows: Vec<Row>| {
-            let found: Vec<u32> = rows.iter().map(|row| row.oid).collect();
-            self.directory.add(database, name, rows);
-            found
-        };
-        relations.extend(add(self.ask(session, BY_FILE, &[&files]).await?));
-        if !self.directory.unknown_files(database, &files).is_empty() && relations.len() < files.len() {
-            add(self.ask(session, MAPPED, &[]).await?);
+        let numbers: Vec<u32> =
+            files.iter().map(|FileKey::Relation { relfilenode, .. }| *relfilenode).collect();
+        if !numbers.is_empty() {
+            relations.extend(self.find(session, place, BY_FILE, &numbers).await?);
+            // The number of a mapped catalog's file is not in the column.
+            if relations.len() < files.len() && self.directory.any_unknown(files) {
+                let rows = self.rows(session, place, MAPPED, &[]).await?;
+                self.directory.add(place.oid, &place.name, rows, |_| {});
+            }
         }
         for _ in 0..STEPS {
-            let missing = self.directory.missing(database, &relations);
-            if missing.is_empty() || add(self.ask(session, BY_OID, &[&missing]).await?).is_empty() {
+            let missing = self.directory.missing(place.oid, &relations);
+            if missing.is_empty() || self.find(session, place, BY_OID, &missing).await?.is_empty() {
                 break;
             }
+        }
+        self.match_indexes(session, place, &relations).await
+    }
+
+    /// Reads some relations, and what TimescaleDB says of them, which is made known at the same moment.
+    async fn find(
+        &self,
+        session: &Session,
+        place: &Place,
+        sql: &'static str,
+        numbers: &[u32],
+    ) -> Result<Vec<u32>, DatabaseError> {
+        let rows = self.rows(session, place, sql, &[&numbers]).await?;
+        let tables: Vec<u32> = rows
+            .iter()
+            .filter(|row| row.relation.kind == b'r' && row.oid >= FIRST_OF_USERS)
+            .map(|row| row.oid)
+            .collect();
+        let mut hypertables = None;
+        if !tables.is_empty()
+            && let Some(shape) = self.shape(session).await?
+        {
+            let known = |id| self.directory.with(place.oid, |known| known.hypertables.by_id(id));
+            hypertables = Some(self.hypertables_of(session, shape, &tables, known).await?);
+        }
+        Ok(self.directory.add(place.oid, &place.name, rows, |known| {
+            if let Some(hypertables) = hypertables {
+                known.hypertables.absorb(hypertables);
+            }
+        }))
+    }
+
+    /// Finds out which of the hypertable's indexes the indexes of chunks are, among these relations.
+    async fn match_indexes(
+        &self,
+        session: &Session,
+        place: &Place,
+        relations: &[u32],
+    ) -> Result<(), DatabaseError> {
+        let (indexes, tables) = self.directory.with(place.oid, |known| {
+            let indexes = known.unmatched(Some(relations));
+            let tables: Vec<u32> = known.hypertables_of(&indexes).into_iter().collect();
+            (indexes, tables)
+        });
+        if indexes.is_empty() {
+            return Ok(());
+        }
+        let own = self.find(session, place, BY_TABLE, &tables).await?;
+        let left = self.directory.with(place.oid, |known| known.match_indexes(indexes));
+        if !left.is_empty() {
+            let definitions = self.definitions(session, &[own, left.clone()].concat()).await?;
+            self.directory.with(place.oid, |known| known.match_by_definition(left, &definitions));
         }
         Ok(())
     }
 
+    /// How indexes are made.
+    async fn definitions(
+        &self,
+        session: &Session,
+        indexes: &[u32],
+    ) -> Result<HashMap<u32, String>, DatabaseError> {
+        let rows = self.ask(session, timescale::DEFINITIONS, &[&indexes]).await?;
+        rows.iter().map(|row| Ok((row.read(0)?, row.read(1)?))).collect()
+    }
+
+    async fn rows(
+        &self,
+        session: &Session,
+        place: &Place,
+        sql: &'static str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, DatabaseError> {
+        let rows = self.ask(session, sql, parameters).await?;
+        rows.iter().map(|row| read(row, place.space)).collect()
+    }
+
     /// Asks, and takes the question back when replay waits for its end.
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         session: &Session,
         sql: &'static str,
         parameters: &[&(dyn ToSql + Sync)],
-    ) -> Result<Vec<Row>, DatabaseError> {
+    ) -> Result<Vec<Answer>, DatabaseError> {
         let mut asking = std::pin::pin!(session.rows(PURPOSE, sql, parameters));
-        let rows = loop {
+        loop {
             tokio::select! {
-                rows = &mut asking => break rows?,
+                rows = &mut asking => return rows,
                 () = tokio::time::sleep(PATIENCE) => {
                     if waits::is_held_up_by(&self.link, session.backend).await {
                         session.cancel().await;
@@ -372,19 +410,27 @@ impl Loader {
                     }
                 }
             }
-        };
-        rows.iter().map(read).collect()
+        }
     }
 }
 
-fn read(row: &Answer) -> Result<Row, DatabaseError> {
+/// A row of a database whose relations are in this tablespace where they name none.
+fn read(row: &Answer, space: u32) -> Result<Row, DatabaseError> {
+    let schema: &str = row.read(3)?;
+    let is_temporary = row.read::<i8>(11)?.cast_unsigned() == b't';
     Ok(Row {
         oid: row.read(0)?,
         shared: row.read(9)?,
         relation: Relation {
             relfilenode: row.read::<Option<u32>>(1)?.unwrap_or(0),
+            space: match row.read::<u32>(10)? {
+                0 if space == 0 => PG_DEFAULT,
+                0 => space,
+                own => own,
+            },
+            backend: if is_temporary { backend(schema) } else { None },
             kind: row.read::<i8>(2)?.cast_unsigned(),
-            schema: Arc::from(row.read::<&str>(3)?),
+            schema: Arc::from(schema),
             name: Box::from(row.read::<&str>(4)?),
             table: row.read(5)?,
             parent: row.read(6)?,
@@ -394,37 +440,18 @@ fn read(row: &Answer) -> Result<Row, DatabaseError> {
     })
 }
 
+/// The backend whose temporary relations are in a schema such as `pg_temp_3` or `pg_toast_temp_3`.
+fn backend(schema: &str) -> Option<u32> {
+    schema.rsplit_once("temp_")?.1.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    fn row(oid: u32) -> Row {
-        let relation = Relation {
-            relfilenode: oid,
-            kind: b'r',
-            schema: "public".into(),
-            name: format!("t{oid}").into(),
-            table: 0,
-            parent: 0,
-            is_partition: false,
-            toast: 0,
-        };
-        Row { oid, shared: false, relation }
-    }
+    use super::backend;
 
     #[test]
-    fn a_part_of_a_catalog_takes_nothing_away() {
-        let directory = PgDirectory::default();
-        let known = |oid| directory.relation(5, oid).is_some();
-        directory.add(5, "shop", vec![row(30_000)]);
-        let read = |oid, complete| {
-            let mut fresh = Relations::new("shop");
-            fresh.insert(oid, row(oid).relation);
-            Read { fresh, shared: Vec::new(), complete }
-        };
-        directory.take(5, "shop", read(20_000, false));
-        assert!(known(20_000) && known(30_000));
-        directory.take(5, "shop", read(20_001, true));
-        assert!(known(20_001) && !known(20_000) && !known(30_000));
+    fn the_backend_of_a_temporary_relation_is_told_by_its_schema() {
+        assert_eq!((backend("pg_temp_3"), backend("pg_toast_temp_12")), (Some(3), Some(12)));
+        assert_eq!((backend("public"), backend("temp_x")), (None, None));
     }
 }

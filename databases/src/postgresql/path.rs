@@ -3,10 +3,12 @@
 //! The kernel gives at most the last few names of a path and, in a tablespace, those of the directory that
 //! the link in `pg_tblspc` leads to; so the names are read from the end.
 
-use crate::catalog::{Directory, FileKey, FileKind, FileRef, Object};
+use std::sync::Arc;
+
+use crate::catalog::{Directory, FileKey, FileKind, FileRef, Object, Space};
 
 /// Fork of a relation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Fork {
     /// The data itself.
     Main,
@@ -18,11 +20,35 @@ pub enum Fork {
     Init,
 }
 
+/// Where the directory of a relation's file stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Place<'a> {
+    /// `base`: the tablespace `pg_default`.
+    Base,
+    /// `global`: the tablespace `pg_global`.
+    Global,
+    /// The tablespace with this number.
+    Tablespace(u32),
+    /// A tablespace whose directory has this name.
+    Directory(&'a str),
+    /// A tablespace; the path does not tell which.
+    SomeTablespace,
+    /// The path is too short to tell.
+    Somewhere,
+}
+
+/// Oid of the tablespace of `base`.
+pub(crate) const PG_DEFAULT: u32 = 1663;
+/// Oid of the tablespace of `global`.
+pub(crate) const PG_GLOBAL: u32 = 1664;
+
 /// What a path says about a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum PgFile {
+pub enum PgFile<'a> {
     /// A relation's file.
     Relation {
+        /// Where its directory stands.
+        place: Place<'a>,
         /// Oid of the database; 0 for relations that all databases share.
         database: u32,
         /// File number; not the relation's oid.
@@ -31,8 +57,8 @@ pub enum PgFile {
         fork: Fork,
         /// Segment, of 1 GiB as a rule.
         segment: u32,
-        /// Whether it belongs to a temporary table.
-        temporary: bool,
+        /// Number of the backend that it belongs to, if it is temporary.
+        backend: Option<u32>,
     },
     /// A file of no relation.
     Pseudo(FileKind),
@@ -76,21 +102,21 @@ const FILES: &[&str] = &[
 ];
 
 /// Reads the end of a path; `None` if it is none of PostgreSQL's.
-pub fn parse(path_tail: &str) -> Option<PgFile> {
+pub fn parse(path_tail: &str) -> Option<PgFile<'_>> {
     let mut names = path_tail.rsplit('/').filter(|name| !name.is_empty());
     let file = names.next()?;
-    let parents: [Option<&str>; 3] = [names.next(), names.next(), names.next()];
+    let parents: [Option<&str>; 4] = [names.next(), names.next(), names.next(), names.next()];
     if FILES.contains(&file) {
         return Some(PgFile::Pseudo(FileKind::Control));
     }
     // A directory of a relation is named by a number; that of anything else is in the table, and may be one
     // or two levels up: `pgsql_tmp/pgsql_tmp12.0.sharedfileset/0.0`, `pg_wal/archive_status/…`.
     if let Some(parent) = parents[0]
-        && let Some(relation) = relation(file, parent, parents[1])
+        && let Some(relation) = relation(file, parent, parents)
     {
         return Some(relation);
     }
-    if let Some(kind) = parents.iter().flatten().find_map(|name| directory(name)) {
+    if let Some(kind) = parents[..3].iter().flatten().find_map(|name| directory(name)) {
         return Some(PgFile::Pseudo(kind));
     }
     if file.starts_with("pgsql_tmp") {
@@ -108,20 +134,16 @@ fn is_wal_segment(file: &str) -> bool {
     name.len() == 24 && name.bytes().all(|byte| byte.is_ascii_digit() || (b'A'..=b'F').contains(&byte))
 }
 
-fn relation(file: &str, parent: &str, grandparent: Option<&str>) -> Option<PgFile> {
-    let database = if parent == "global" {
-        0
+fn relation<'a>(file: &str, parent: &'a str, parents: [Option<&'a str>; 4]) -> Option<PgFile<'a>> {
+    let (place, database) = if parent == "global" {
+        (Place::Global, 0)
     } else {
-        let database = number(parent)?;
-        let below = grandparent.is_none_or(|name| name == "base" || name.starts_with("PG_"));
-        if !below || database == 0 {
-            return None;
-        }
-        database
+        let database = number(parent).filter(|database| *database != 0)?;
+        (place([parents[1], parents[2], parents[3]])?, database)
     };
-    let (temporary, rest) = match file.strip_prefix('t').and_then(|rest| rest.split_once('_')) {
-        Some((backend, rest)) => (number(backend).map(|_| true)?, rest),
-        None => (false, file),
+    let (backend, rest) = match file.strip_prefix('t').and_then(|rest| rest.split_once('_')) {
+        Some((backend, rest)) => (Some(number(backend)?), rest),
+        None => (None, file),
     };
     let (rest, segment) = match rest.split_once('.') {
         Some((rest, segment)) => (rest, number(segment)?),
@@ -135,7 +157,21 @@ fn relation(file: &str, parent: &str, grandparent: Option<&str>) -> Option<PgFil
         None => (rest, Fork::Main),
     };
     let relfilenode = number(relfilenode).filter(|relfilenode| *relfilenode != 0)?;
-    Some(PgFile::Relation { database, relfilenode, fork, segment, temporary })
+    Some(PgFile::Relation { place, database, relfilenode, fork, segment, backend })
+}
+
+/// Where a database's directory stands, from the names above it.
+fn place([above, higher, highest]: [Option<&str>; 3]) -> Option<Place<'_>> {
+    match above {
+        None => Some(Place::Somewhere),
+        Some("base") => Some(Place::Base),
+        Some(version) if version.starts_with("PG_") => Some(match (higher, highest) {
+            (Some(oid), Some("pg_tblspc")) => Place::Tablespace(number(oid)?),
+            (Some(directory), _) => Place::Directory(directory),
+            (None, _) => Place::SomeTablespace,
+        }),
+        Some(_) => None,
+    }
 }
 
 /// A number as PostgreSQL writes it: digits only, without a leading zero.
@@ -149,15 +185,21 @@ pub(crate) fn read(path_tail: &str) -> FileRef {
     match parse(path_tail) {
         None => FileRef::Nothing,
         Some(PgFile::Pseudo(kind)) => FileRef::Kind(kind),
-        // Temporary tables belong to one session and have no name that an operator would look for.
-        Some(PgFile::Relation { temporary: true, .. }) => FileRef::Kind(FileKind::Temp),
-        Some(PgFile::Relation { database, relfilenode, fork, .. }) => {
+        Some(PgFile::Relation { place, database, relfilenode, fork, backend, .. }) => {
             let kind = match fork {
                 Fork::Fsm => Some(FileKind::Fsm),
                 Fork::Vm => Some(FileKind::Vm),
                 Fork::Main | Fork::Init => None,
             };
-            FileRef::Of(FileKey::Relation { database, relfilenode }, kind)
+            let space = match place {
+                Place::Base => Space::Oid(PG_DEFAULT),
+                Place::Global => Space::Oid(PG_GLOBAL),
+                Place::Tablespace(oid) => Space::Oid(oid),
+                Place::Directory(name) => Space::Directory(Arc::from(name)),
+                Place::SomeTablespace => Space::NotBase,
+                Place::Somewhere => Space::Any,
+            };
+            FileRef::Of(FileKey::Relation { space, database, relfilenode, backend }, kind)
         }
     }
 }
@@ -185,31 +227,33 @@ mod tests {
 
     use super::*;
 
-    fn main(database: u32, relfilenode: u32, segment: u32) -> PgFile {
-        PgFile::Relation { database, relfilenode, fork: Fork::Main, segment, temporary: false }
+    fn main(place: Place<'_>, database: u32, relfilenode: u32, segment: u32) -> PgFile<'_> {
+        PgFile::Relation { place, database, relfilenode, fork: Fork::Main, segment, backend: None }
     }
 
     #[test]
     fn relations_are_read_from_what_the_kernel_gives() {
-        assert_eq!(parse("data/base/16384/16385.1"), Some(main(16384, 16385, 1)));
-        assert_eq!(parse("base/16384/16385"), Some(main(16384, 16385, 0)));
-        assert_eq!(parse("16384/16385"), Some(main(16384, 16385, 0)));
-        assert_eq!(parse("global/1262"), Some(main(0, 1262, 0)));
-        assert_eq!(parse("ts/PG_15_202209061/16384/16385"), Some(main(16384, 16385, 0)));
-        let fork = |fork, segment| {
-            Some(PgFile::Relation { database: 16384, relfilenode: 16385, fork, segment, temporary: false })
+        for (path, place, database, relfilenode, segment) in [
+            ("data/base/16384/16385.1", Place::Base, 16384, 16385, 1),
+            ("base/16384/16385", Place::Base, 16384, 16385, 0),
+            ("16384/16385", Place::Somewhere, 16384, 16385, 0),
+            ("global/1262", Place::Global, 0, 1262, 0),
+            ("ts/PG_15_202209061/16384/16385", Place::Directory("ts"), 16384, 16385, 0),
+            ("16400/PG_15_202209061/16384/16385", Place::Directory("16400"), 16384, 16385, 0),
+            ("pg_tblspc/16400/PG_15_202209061/16384/16385", Place::Tablespace(16400), 16384, 16385, 0),
+            ("/PG_15_202209061/16384/16385", Place::SomeTablespace, 16384, 16385, 0),
+        ] {
+            assert_eq!(parse(path), Some(main(place, database, relfilenode, segment)), "{path}");
+        }
+        let relation = |fork, segment, backend| {
+            let place = Place::Base;
+            Some(PgFile::Relation { place, database: 16384, relfilenode: 16385, fork, segment, backend })
         };
-        assert_eq!(parse("base/16384/16385_fsm"), fork(Fork::Fsm, 0));
-        assert_eq!(parse("PG_15_202209061/16384/16385_vm.2"), fork(Fork::Vm, 2));
-        assert_eq!(parse("base/16384/16385_init"), fork(Fork::Init, 0));
-        let temporary = PgFile::Relation {
-            database: 16384,
-            relfilenode: 16400,
-            fork: Fork::Main,
-            segment: 0,
-            temporary: true,
-        };
-        assert_eq!(parse("base/16384/t3_16400"), Some(temporary));
+        assert_eq!(parse("base/16384/16385_fsm"), relation(Fork::Fsm, 0, None));
+        assert_eq!(parse("base/16384/16385_vm.2"), relation(Fork::Vm, 2, None));
+        assert_eq!(parse("base/16384/16385_init"), relation(Fork::Init, 0, None));
+        assert_eq!(parse("base/16384/t3_16385"), relation(Fork::Main, 0, Some(3)));
+        assert_eq!(parse("base/16384/t3_16385_fsm.1"), relation(Fork::Fsm, 1, Some(3)));
     }
 
     #[test]
@@ -236,9 +280,17 @@ mod tests {
 
     #[test]
     fn what_is_not_postgresqls_is_nothing() {
-        for path in
-            ["", "/", "etc/passwd", "home/16384/16385", "base/0/1", "base/5/abc", "base/5/12_x", "5/-1"]
-        {
+        for path in [
+            "",
+            "/",
+            "etc/passwd",
+            "home/16384/16385",
+            "base/0/1",
+            "base/5/abc",
+            "base/5/12_x",
+            "5/-1",
+            "base/5/tx_1",
+        ] {
             assert_eq!(parse(path), None, "{path}");
         }
     }
@@ -257,16 +309,22 @@ mod tests {
         #[test]
         fn a_relations_path_round_trips(
             database in 1u32.., relfilenode in 1u32.., segment in 0u32..100, fork in 0usize..4,
-            temporary in any::<bool>(), prefix in "(|data/base/|base/|PG_15_202209061/)",
+            backend in proptest::option::of(0u32..), prefix in "(|data/base/|base/|PG_15_202209061/|ts/PG_15_202209061/)",
         ) {
             let (name, fork) =
                 [("", Fork::Main), ("_fsm", Fork::Fsm), ("_vm", Fork::Vm), ("_init", Fork::Init)][fork];
-            let backend = if temporary { "t7_" } else { "" };
+            let owner = backend.map_or_else(String::new, |backend| format!("t{backend}_"));
             let end = if segment == 0 { String::new() } else { format!(".{segment}") };
-            let path = format!("{prefix}{database}/{backend}{relfilenode}{name}{end}");
+            let path = format!("{prefix}{database}/{owner}{relfilenode}{name}{end}");
+            let place = match &*prefix {
+                "" => Place::Somewhere,
+                "PG_15_202209061/" => Place::SomeTablespace,
+                "ts/PG_15_202209061/" => Place::Directory("ts"),
+                _ => Place::Base,
+            };
             prop_assert_eq!(
                 parse(&path),
-                Some(PgFile::Relation { database, relfilenode, fork, segment, temporary })
+                Some(PgFile::Relation { place, database, relfilenode, fork, segment, backend })
             );
         }
     }

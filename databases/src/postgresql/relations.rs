@@ -4,6 +4,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use super::hypertables::Hypertables;
 use crate::catalog::{FileKind, Object};
 
 /// Longest chain from a leaf partition to its root that is followed; a longer one is a loop in wrong data.
@@ -12,11 +13,25 @@ const DEEPEST: usize = 32;
 /// Schema of TimescaleDB's chunks, which are plain children of their hypertable.
 const CHUNK_SCHEMA: &str = "_timescaledb_internal";
 
+/// What a file is known by within one database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct File {
+    /// Oid of the tablespace, never 0.
+    pub(super) space: u32,
+    pub(super) number: u32,
+    /// Of a temporary relation.
+    pub(super) backend: Option<u32>,
+}
+
 /// One row of `pg_class` with what belongs to it in `pg_index` and `pg_inherits`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Relation {
     /// 0 where it has no file.
     pub(super) relfilenode: u32,
+    /// Oid of the tablespace, never 0.
+    pub(super) space: u32,
+    /// Number of the backend that a temporary relation belongs to.
+    pub(super) backend: Option<u32>,
     /// `relkind`.
     pub(super) kind: u8,
     pub(super) schema: Arc<str>,
@@ -30,13 +45,21 @@ pub(super) struct Relation {
     pub(super) toast: u32,
 }
 
+impl Relation {
+    fn file(&self) -> File {
+        File { space: self.space, number: self.relfilenode, backend: self.backend }
+    }
+}
+
 /// What is known of one database; of the shared relations where the name is empty.
 #[derive(Debug, Default)]
 pub(super) struct Relations {
     pub(super) name: String,
-    rows: HashMap<u32, Relation>,
-    by_file: HashMap<u32, u32>,
+    pub(super) rows: HashMap<u32, Relation>,
+    by_file: HashMap<File, u32>,
     toast_owners: HashMap<u32, u32>,
+    /// What TimescaleDB says of them.
+    pub(super) hypertables: Hypertables,
 }
 
 impl Relations {
@@ -48,31 +71,49 @@ impl Relations {
         self.rows.len()
     }
 
-    /// Adds a row. A file that the relation had before stays known: it may still be written.
-    pub(super) fn insert(&mut self, oid: u32, relation: Relation) {
+    /// Adds a row. Returns the file that the relation had before, where it has another now, with its name: it may
+    /// still be written.
+    pub(super) fn insert(&mut self, oid: u32, relation: Relation) -> Option<(File, Object)> {
+        let before = self.rows.get(&oid).map(Relation::file).filter(|file| *file != relation.file());
+        let before = before.filter(|file| self.by_file.get(file) == Some(&oid));
+        let former = before.and_then(|file| {
+            let object = self.object(oid);
+            self.by_file.remove(&file);
+            Some((file, object?))
+        });
         if relation.relfilenode != 0 {
-            self.by_file.insert(relation.relfilenode, oid);
+            self.by_file.insert(relation.file(), oid);
         }
         if relation.toast != 0 {
             self.toast_owners.insert(relation.toast, oid);
         }
         self.rows.insert(oid, relation);
+        former
     }
 
     /// Adds all rows of another reading.
-    pub(super) fn absorb(&mut self, other: Self) {
-        for (oid, relation) in other.rows {
-            self.insert(oid, relation);
-        }
+    pub(super) fn absorb(&mut self, other: Self) -> Vec<(File, Object)> {
+        self.hypertables.absorb(other.hypertables);
+        other.rows.into_iter().filter_map(|(oid, relation)| self.insert(oid, relation)).collect()
     }
 
-    pub(super) fn contains_file(&self, relfilenode: u32) -> bool {
-        self.file(relfilenode).is_some()
+    /// The files that another reading has not, with their names.
+    pub(super) fn files_gone_in(&self, other: &Self) -> Vec<(File, Object)> {
+        self.by_file
+            .iter()
+            .filter(|(file, _)| !other.by_file.contains_key(file))
+            .filter_map(|(file, oid)| Some((*file, self.object(*oid)?)))
+            .collect()
     }
 
     /// The object of a file.
-    pub(super) fn file(&self, relfilenode: u32) -> Option<Object> {
-        self.object(*self.by_file.get(&relfilenode)?)
+    pub(super) fn file(&self, file: &File) -> Option<Object> {
+        self.object(*self.by_file.get(file)?)
+    }
+
+    /// Whether it is known whose file it is.
+    pub(super) fn holds(&self, file: &File) -> bool {
+        self.by_file.contains_key(file)
     }
 
     /// The object with this number; `None` while something that its name needs is not known.
@@ -96,7 +137,9 @@ impl Relations {
             Some(index) => Some(self.index_name(index, leaf, root)?),
             None => None,
         };
-        let kind = if matches!(&*leaf.schema, "pg_catalog" | "information_schema") {
+        let kind = if leaf.backend.is_some() {
+            FileKind::Temp
+        } else if matches!(&*leaf.schema, "pg_catalog" | "information_schema") {
             FileKind::Catalog
         } else if toast {
             FileKind::Toast
@@ -105,19 +148,26 @@ impl Relations {
         } else {
             FileKind::Heap
         };
-        let root = self.rows.get(&root)?;
-        let namespace = if self.name.is_empty() {
-            root.schema.to_string()
-        } else {
-            format!("{}|{}", self.name, root.schema)
+        let row = self.rows.get(&root)?;
+        let (schema, name) = match self.hypertables.view(root) {
+            Some((schema, name)) => (schema, name),
+            // The number in the schema of temporary tables is the backend's, and another one in each session.
+            None if row.backend.is_some() => ("pg_temp", &*row.name),
+            None => (&*row.schema, &*row.name),
+        };
+        let namespace =
+            if self.name.is_empty() { schema.to_owned() } else { format!("{}|{schema}", self.name) };
+        let partition = match self.hypertables.chunk(table) {
+            Some(chunk) => Some(self.rows.get(&chunk).map_or(&*leaf.name, |chunk| &*chunk.name)),
+            None => (!std::ptr::eq(leaf, row)).then_some(&*leaf.name),
         };
         Some(Object {
             database: self.name.clone(),
-            schema: root.schema.to_string(),
+            schema: schema.to_owned(),
             namespace,
-            table: root.name.to_string(),
+            table: name.to_owned(),
             index,
-            partition: (!std::ptr::eq(leaf, root)).then(|| leaf.name.to_string()),
+            partition: partition.map(str::to_owned),
             kind,
         })
     }
@@ -162,6 +212,9 @@ impl Relations {
 
     /// The parent that a relation counts towards; 0 at the root.
     fn next(&self, oid: u32) -> u32 {
+        if let Some(hypertable) = self.hypertables.above(oid) {
+            return hypertable;
+        }
         let Some(relation) = self.rows.get(&oid) else { return 0 };
         // Plain inheritance makes tables of their own; partitions and chunks are parts of one.
         if relation.is_partition || &*relation.schema == CHUNK_SCHEMA { relation.parent } else { 0 }
@@ -180,11 +233,21 @@ impl Relations {
     }
 
     fn index_name(&self, index: u32, leaf: &Relation, table_root: u32) -> Option<String> {
-        let name = &self.rows.get(&self.root(index)?)?.name;
-        // TimescaleDB names a chunk's index after the chunk and the hypertable's index.
-        let chunk = &*leaf.schema == CHUNK_SCHEMA && self.next_is_chunk(leaf, table_root);
-        let own = chunk.then(|| name.strip_prefix(&*leaf.name)?.strip_prefix('_')).flatten();
-        Some(own.unwrap_or(name).to_owned())
+        let row = self.rows.get(&self.root(index)?)?;
+        if self.hypertables.is_chunk(row.table) {
+            // Nothing is said before it is known whether the hypertable has such an index.
+            return match self.hypertables.index(index)? {
+                0 => Some(row.name.to_string()),
+                own => Some(self.rows.get(&own)?.name.to_string()),
+            };
+        }
+        // An index of what was compressed is no copy of any other. Where TimescaleDB's catalog cannot be read, a name that
+        // is made of the chunk's tells.
+        let chunk = self.hypertables.chunk(row.table).is_none()
+            && &*leaf.schema == CHUNK_SCHEMA
+            && self.next_is_chunk(leaf, table_root);
+        let own = chunk.then(|| row.name.strip_prefix(&*leaf.name)?.strip_prefix('_')).flatten();
+        Some(own.unwrap_or(&row.name).to_owned())
     }
 
     fn next_is_chunk(&self, leaf: &Relation, table_root: u32) -> bool {
@@ -204,6 +267,8 @@ mod tests {
     fn relation(relfilenode: u32, kind: u8, schema: &str, name: &str) -> Relation {
         Relation {
             relfilenode,
+            space: 1663,
+            backend: None,
             kind,
             schema: schema.into(),
             name: name.into(),
@@ -212,6 +277,10 @@ mod tests {
             is_partition: false,
             toast: 0,
         }
+    }
+
+    fn at(number: u32) -> File {
+        File { space: 1663, number, backend: None }
     }
 
     fn shop() -> Relations {
@@ -248,7 +317,7 @@ mod tests {
     }
 
     fn named(file: u32) -> (String, Option<String>, Option<String>, FileKind) {
-        let object = shop().file(file).unwrap();
+        let object = shop().file(&at(file)).unwrap();
         (format!("{}.{}", object.namespace, object.table), object.index, object.partition, object.kind)
     }
 
@@ -311,12 +380,49 @@ mod tests {
     }
 
     #[test]
-    fn a_new_file_does_not_make_the_old_one_unknown() {
+    fn a_file_that_was_replaced_is_told_with_its_name() {
         let mut shop = shop();
+        let named = shop.file(&at(113)).unwrap();
         let moved = Relation { relfilenode: 999, ..shop.rows[&13].clone() };
-        shop.insert(13, moved);
-        assert_eq!(shop.file(113), shop.file(999));
-        assert!(shop.contains_file(999));
+        assert_eq!(shop.insert(13, moved.clone()), Some((at(113), named.clone())));
+        assert_eq!(shop.insert(13, moved), None);
+        assert_eq!((shop.file(&at(113)), shop.file(&at(999))), (None, Some(named)));
+    }
+
+    #[test]
+    fn a_number_that_another_relation_has_now_is_that_relations() {
+        let mut shop = shop();
+        shop.insert(60, relation(110, b'r', "public", "new"));
+        assert_eq!(shop.file(&at(110)).unwrap().table, "new");
+        // What took the number away is not told as the old one's former file.
+        let moved = Relation { relfilenode: 999, ..shop.rows[&10].clone() };
+        assert_eq!(shop.insert(10, moved), None);
+        assert_eq!(shop.file(&at(110)).unwrap().table, "new");
+    }
+
+    #[test]
+    fn a_number_means_another_relation_in_each_tablespace_and_backend() {
+        let mut shop = shop();
+        shop.insert(61, Relation { space: 16_400, ..relation(110, b'r', "public", "elsewhere") });
+        shop.insert(62, Relation { backend: Some(3), ..relation(110, b'r', "pg_temp_3", "mine") });
+        assert_eq!(shop.file(&at(110)).unwrap().table, "orders");
+        assert_eq!(shop.file(&File { space: 16_400, ..at(110) }).unwrap().table, "elsewhere");
+        let mine = shop.file(&File { backend: Some(3), ..at(110) }).unwrap();
+        assert_eq!((&*mine.table, &*mine.schema, mine.kind), ("mine", "pg_temp", FileKind::Temp));
+    }
+
+    #[test]
+    fn what_a_reading_has_not_any_more_is_told_with_its_name() {
+        let (old, mut new) = (shop(), Relations::new("shop"));
+        for (oid, row) in old.rows.iter().filter(|(oid, _)| ![10, 11, 12, 13, 40].contains(*oid)) {
+            new.insert(*oid, row.clone());
+        }
+        let mut gone: Vec<_> =
+            old.files_gone_in(&new).into_iter().map(|(file, object)| (file.number, object.table)).collect();
+        gone.sort();
+        let orders = || text("orders");
+        let child = text("orders_child");
+        assert_eq!(gone, [(110, orders()), (111, orders()), (112, orders()), (113, orders()), (140, child)]);
     }
 
     #[test]

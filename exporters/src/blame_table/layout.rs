@@ -186,6 +186,14 @@ fn line(row: &Row, table: &str, lag: f64, style: Style) -> String {
         ("", kind) => format!("[{kind}]"),
         (index, _) => index.to_owned(),
     };
+    // Who, beside what: the culprit stands for a table that is missing, and behind one that is not.
+    let by = if row.table.is_empty() { "" } else { row.culprit.as_str() };
+    let by = [by, row.role.as_str()].into_iter().filter(|by| !by.is_empty()).collect::<Vec<_>>().join(", ");
+    let index = match (index.as_str(), by.as_str()) {
+        (_, "") => index,
+        ("", by) => format!("by {by}"),
+        (index, by) => format!("{index} by {by}"),
+    };
     let text = format!(
         "  {:>8} s  {share:>3.0} %  {bar}  {:<CAUSE$}  {table}  {}",
         seconds(row.seconds),
@@ -195,11 +203,12 @@ fn line(row: &Row, table: &str, lag: f64, style: Style) -> String {
     text.trim_end().to_owned()
 }
 
-/// A table's name in full or, where it has to be cut, without its database, then without its schema; only a table
+/// The culprit where there is no table. Else a table's name in full or, where it has to be cut, without its database, then without its schema; only a table
 /// that is too long by itself loses a part of its own name.
 fn table_name(row: &Row, style: Style) -> String {
     if row.table.is_empty() {
-        return "-".to_owned();
+        let culprit = if row.culprit.is_empty() { "-" } else { &row.culprit };
+        return tail(&plain(culprit), style.width(TABLE));
     }
     let (table, width) = (plain(&row.table), style.width(TABLE));
     let namespaces: Vec<_> = row.namespace.split('|').filter(|part| !part.is_empty()).map(plain).collect();

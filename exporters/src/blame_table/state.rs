@@ -14,8 +14,8 @@ use std::{
 
 use blameio_pipeline::{
     attribute::{
-        BLAME_CAUSE, DB_INDEX, DB_NAMESPACE, DB_TABLE, FILE_KIND, LAG_FRESHNESS, LAG_SOURCE,
-        REPLICATION_CHANNEL, REPLICATION_STATE, SERVER_ADDRESS, SERVICE_NAME, THREAD_STATE,
+        BLAME_CAUSE, BLAME_CULPRIT, DB_INDEX, DB_NAMESPACE, DB_TABLE, FILE_KIND, LAG_FRESHNESS, LAG_SOURCE,
+        REPLICATION_CHANNEL, REPLICATION_STATE, SERVER_ADDRESS, SERVICE_NAME, THREAD_ROLE, THREAD_STATE,
     },
     metrics::{attribute, is_ended, number, number_points},
     signal::{
@@ -58,6 +58,10 @@ pub(super) struct Row {
     pub(super) table: String,
     pub(super) index: String,
     pub(super) kind: String,
+    /// Who, when it is nobody of this server.
+    pub(super) culprit: String,
+    /// Role of this server's threads that competed.
+    pub(super) role: String,
 }
 
 /// All that is shown of one channel.
@@ -302,6 +306,8 @@ impl Channel {
                 table: text(attributes, DB_TABLE),
                 index: text(attributes, DB_INDEX),
                 kind: text(attributes, FILE_KIND),
+                culprit: text(attributes, BLAME_CULPRIT),
+                role: text(attributes, THREAD_ROLE),
             };
             frame.rows.insert(value::pairs(attributes), row);
         }

@@ -91,6 +91,11 @@ impl Histogram {
         self.count == 0
     }
 
+    /// How many values it counts.
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
     /// A point with this content; attributes and times are the caller's.
     pub(super) fn point(&self) -> ExponentialHistogramDataPoint {
         let offset = self.buckets.keys().next().copied().unwrap_or(0);

@@ -4,38 +4,64 @@
 use blameio_databases::{Object, Resolution};
 use blameio_pipeline::{
     attribute::{
-        DATNAME, DB_INDEX, DB_NAMESPACE, DB_TABLE, FILE_DEVICE, FILE_GENERATION, FILE_INODE, FILE_KIND,
-        FILE_PATH, INDEXRELNAME, IO_OPERATION, RELNAME, SCHEMANAME, THREAD_ID, THREAD_ROLE, THREAD_STATE,
+        DATNAME, DB_INDEX, DB_NAMESPACE, DB_TABLE, DISK_IO_DIRECTION, FILE_DEVICE, FILE_GENERATION,
+        FILE_INODE, FILE_KIND, FILE_PATH, INDEXRELNAME, IO_OPERATION, RELNAME, REPLICATION_CHANNEL,
+        SCHEMANAME, SYSTEM_DEVICE, THREAD_ID, THREAD_ROLE, THREAD_STATE, WORK_KIND, WORK_STAGE,
     },
     metrics::{attribute, integer_attribute, key_value},
 };
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 
-/// Identity of a raw series: file, thread or role, operation or state.
+/// Attributes of a raw point that stay as they are; all others tell which file it is about.
+const KEPT: [&str; 8] = [
+    THREAD_ROLE,
+    IO_OPERATION,
+    THREAD_STATE,
+    SYSTEM_DEVICE,
+    DISK_IO_DIRECTION,
+    WORK_STAGE,
+    WORK_KIND,
+    REPLICATION_CHANNEL,
+];
+
+/// Values of [`KEPT`].
+type Labels = [Option<Box<str>>; KEPT.len()];
+
+/// Whether a raw point is about a file; others are nobody's to resolve.
+pub(super) fn has_file(attributes: &[KeyValue]) -> bool {
+    attribute(attributes, FILE_PATH).is_some() || integer_attribute(attributes, FILE_INODE).is_some()
+}
+
+/// Identity of a raw series: file, thread or role, operation or state, device, stage.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct RawKey {
     device: String,
     inode: i64,
     generation: i64,
+    /// Of files that are known by nothing else: log records name no inode.
+    path: String,
     thread: Option<i64>,
-    role: String,
-    operation: String,
-    state: String,
+    labels: Labels,
 }
 
 impl RawKey {
     /// Reads the attributes of a raw point.
     pub(super) fn of(attributes: &[KeyValue]) -> Self {
         let text = |key| attribute(attributes, key).unwrap_or_default().to_owned();
+        let inode = integer_attribute(attributes, FILE_INODE);
         Self {
             device: text(FILE_DEVICE),
-            inode: integer_attribute(attributes, FILE_INODE).unwrap_or_default(),
+            inode: inode.unwrap_or_default(),
             generation: integer_attribute(attributes, FILE_GENERATION).unwrap_or_default(),
+            path: if inode.is_none() { text(FILE_PATH) } else { String::new() },
             thread: integer_attribute(attributes, THREAD_ID),
-            role: text(THREAD_ROLE),
-            operation: text(IO_OPERATION),
-            state: text(THREAD_STATE),
+            labels: KEPT.map(|key| attribute(attributes, key).map(Into::into)),
         }
+    }
+
+    /// Whether it tells of one thread and not of a role.
+    pub(super) fn has_thread(&self) -> bool {
+        self.thread.is_some()
     }
 }
 
@@ -110,31 +136,23 @@ impl Resolved {
 pub(super) struct SeriesKey {
     resolved: Resolved,
     thread: Option<i64>,
-    role: String,
-    operation: String,
-    state: String,
+    labels: Labels,
 }
 
 impl SeriesKey {
-    /// The series that a raw point adds to. Only thread time keeps its thread: attribution needs it.
+    /// The series that a raw point adds to. Only what attribution takes out again keeps its thread.
     pub(super) fn of(raw: &RawKey, resolved: Resolved, keep_thread: bool) -> Self {
-        Self {
-            resolved,
-            thread: raw.thread.filter(|_| keep_thread),
-            role: raw.role.clone(),
-            operation: raw.operation.clone(),
-            state: raw.state.clone(),
-        }
+        Self { resolved, thread: raw.thread.filter(|_| keep_thread), labels: raw.labels.clone() }
+    }
+
+    /// The object it is about.
+    pub(super) fn resolved(&self) -> &Resolved {
+        &self.resolved
     }
 
     /// The same work of an object that does not fit under the limit.
     pub(super) fn into_other(self) -> Self {
         Self { resolved: Resolved::other(), ..self }
-    }
-
-    /// Whether it counts what did not fit.
-    pub(super) fn is_other(&self) -> bool {
-        self.resolved == Resolved::other()
     }
 
     /// The attributes of its points.
@@ -144,11 +162,9 @@ impl SeriesKey {
         if let Some(thread) = self.thread {
             attributes.push(key_value(THREAD_ID, thread));
         }
-        for (key, value) in
-            [(THREAD_ROLE, &self.role), (IO_OPERATION, &self.operation), (THREAD_STATE, &self.state)]
-        {
-            if !value.is_empty() {
-                attributes.push(key_value(key, value.as_str()));
+        for (key, value) in KEPT.iter().zip(&self.labels) {
+            if let Some(value) = value {
+                attributes.push(key_value(key, &**value));
             }
         }
         attributes

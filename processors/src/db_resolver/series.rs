@@ -1,7 +1,10 @@
 //! The series of one server: raw cumulative values in, cumulative values per object out. Bounded; what does not fit
 //! is counted in `(other)` rows, which never decrease.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
 use blameio_databases::CatalogReader;
 use blameio_pipeline::{
@@ -15,23 +18,32 @@ use opentelemetry_proto::tonic::{
 };
 
 use super::{
+    held::{Held, Waiting},
     histogram::Histogram,
     point::{RawKey, Resolved, SeriesKey},
+    ranking::{MEASURES, Ranking},
 };
 
 /// Metrics that are resolved.
-pub(super) const RESOLVED: [Definition; 6] = [
+pub(super) const RESOLVED: [Definition; MEASURES] = [
     signal::FILE_IO,
     signal::FILE_OPERATIONS,
     signal::FILE_ERRORS,
     signal::FILE_OPERATION_TIME,
     signal::THREAD_TIME,
     signal::FILE_OPERATION_DURATION,
+    signal::FILE_DISK_IO,
+    signal::DEVICE_TIME,
+    signal::DEVICE_OPERATIONS,
+    signal::REPLICATION_WORK,
 ];
 
 /// Positions in [`RESOLVED`].
-const THREAD_TIME: usize = 4;
+pub(super) const THREAD_TIME: usize = 4;
 const HISTOGRAM: usize = 5;
+const DEVICE_TIME: usize = 7;
+const DEVICE_OPERATIONS: usize = 8;
+const WORK: usize = 9;
 
 /// A series that did not move for so long is issued again anyway, so that a scrape page with the default
 /// `metric_expiration` of 5 minutes keeps it.
@@ -40,8 +52,16 @@ const REISSUE: u64 = 60_000_000_000;
 /// A series that did not move for so long is ended.
 const IDLE: u64 = 3_600_000_000_000;
 
-/// At the limit, series that did not move for so long are ended, and make room for one that does.
-const MAKES_ROOM: u64 = 60_000_000_000;
+/// Most series of single threads. Attribution takes them out again, so they are not under the limit of what leaves; a
+/// replica with one applying thread has as many as it has files in use.
+const MOST_OF_THREADS: usize = 20_000;
+
+/// One object of so many that may have series has its log's work told apart. All its stages are told, or none: what was
+/// received and what was applied of it are subtracted from each other.
+const WORK_OBJECTS: usize = 10;
+
+/// An object has at most so many series of work: two stages of two kinds.
+const WORK_SERIES: usize = 4;
 
 #[derive(Debug)]
 struct Output<T> {
@@ -59,11 +79,16 @@ pub(super) struct Series {
     raw_histograms: HashMap<RawKey, Histogram>,
     sums: BTreeMap<(usize, SeriesKey), Output<f64>>,
     histograms: BTreeMap<SeriesKey, Output<Histogram>>,
-    /// Critical threads' time: needed whole by attribution, and not under the limit.
-    thread_time: BTreeMap<SeriesKey, Output<f64>>,
+    work: BTreeMap<(usize, SeriesKey), Output<f64>>,
+    threads: BTreeMap<(usize, SeriesKey), Output<f64>>,
+    ranking: Ranking,
+    work_ranking: Ranking,
+    /// `(other)` rows among the sums and histograms; they are beside the limit.
+    others: usize,
     /// Series that made room, and have not been ended yet.
     left: Vec<(usize, SeriesKey)>,
-    made_room_at: u64,
+    /// Points whose file is still looked up.
+    pub(super) waiting: Waiting,
 }
 
 impl Series {
@@ -77,30 +102,64 @@ impl Series {
     ) {
         let key = (metric, RawKey::of(&point.attributes));
         let Some(value) = number(point).filter(|_| !is_ended(point.flags)) else {
-            self.raw.remove(&key);
+            if !self.waiting.end(metric, &key.1) {
+                self.end(metric, &key.1);
+            }
             return;
         };
-        let Some(resolved) = resolve(&point.attributes, catalog) else { return };
+        let Some(resolved) = resolve(&point.attributes, catalog) else {
+            return self.waiting.hold(metric, key.1, Held::Number(metric, point.clone()));
+        };
+        self.waiting.forget(metric, &key.1);
         let before = self.raw.get(&key).copied().unwrap_or(0.0);
         let delta = if value >= before { value - before } else { value };
-        let is_thread_time = metric == THREAD_TIME;
-        let series = SeriesKey::of(&key.1, resolved, is_thread_time);
-        self.raw.insert(key, value);
         let now = point.time_unix_nano;
-        let known = is_thread_time || self.sums.contains_key(&(metric, series.clone()));
+        let of_thread = match metric {
+            THREAD_TIME => true,
+            DEVICE_TIME | DEVICE_OPERATIONS => key.1.has_thread(),
+            _ => false,
+        };
+        if of_thread {
+            self.add_to_thread((metric, SeriesKey::of(&key.1, resolved.clone(), true)), delta, now);
+        }
+        if metric != THREAD_TIME {
+            self.add((metric, SeriesKey::of(&key.1, resolved, false)), delta, now, limit);
+        }
+        self.raw.insert(key, value);
+    }
+
+    fn add_to_thread(&mut self, series: (usize, SeriesKey), delta: f64, now: u64) {
+        let known = self.threads.contains_key(&series);
+        // The first reading of a thread tells where its time begins, though it says zero.
+        if !known && delta <= 0.0 && series.0 != THREAD_TIME {
+            return;
+        }
+        let fits = known || self.threads.len() < MOST_OF_THREADS;
+        let series = if fits { series } else { (series.0, series.1.into_other()) };
+        self.threads.entry(series).or_insert_with(|| Output::new(0.0, now)).grow(delta, now);
+    }
+
+    fn add(&mut self, series: (usize, SeriesKey), delta: f64, now: u64, limit: usize) {
+        let known = if series.0 == WORK { &self.work } else { &self.sums }.contains_key(&series);
         // A series that has been ended stays so until it moves: rows that rest are handed on now and then too.
         if !known && delta <= 0.0 {
             return;
         }
-        let output = if is_thread_time {
-            self.thread_time.entry(series).or_insert_with(|| Output::new(0.0, now))
+        self.did(series.0, &series.1, delta, limit);
+        let fits = known || self.fits(&series, limit);
+        let series = if fits { series } else { (series.0, series.1.into_other()) };
+        self.others += usize::from(!fits && series.0 != WORK && !self.sums.contains_key(&series));
+        let outputs = if series.0 == WORK { &mut self.work } else { &mut self.sums };
+        outputs.entry(series).or_insert_with(|| Output::new(0.0, now)).grow(delta, now);
+    }
+
+    /// A raw series has ended.
+    pub(super) fn end(&mut self, metric: usize, key: &RawKey) {
+        if metric == HISTOGRAM {
+            self.raw_histograms.remove(key);
         } else {
-            let fits = known || self.has_room(now, limit);
-            let key = (metric, if fits { series } else { series.into_other() });
-            self.sums.entry(key).or_insert_with(|| Output::new(0.0, now))
-        };
-        output.value += delta;
-        output.touch(now, delta > 0.0);
+            self.raw.remove(&(metric, key.clone()));
+        }
     }
 
     /// Takes a raw histogram point.
@@ -112,10 +171,15 @@ impl Series {
     ) {
         let key = RawKey::of(&point.attributes);
         if is_ended(point.flags) {
-            self.raw_histograms.remove(&key);
+            if !self.waiting.end(HISTOGRAM, &key) {
+                self.end(HISTOGRAM, &key);
+            }
             return;
         }
-        let Some(resolved) = resolve(&point.attributes, catalog) else { return };
+        let Some(resolved) = resolve(&point.attributes, catalog) else {
+            return self.waiting.hold(HISTOGRAM, key, Held::Histogram(point.clone()));
+        };
+        self.waiting.forget(HISTOGRAM, &key);
         let value = Histogram::of(point);
         let growth = value.since(self.raw_histograms.get(&key));
         let series = SeriesKey::of(&key, resolved, false);
@@ -124,8 +188,11 @@ impl Series {
         if !known && growth.is_empty() {
             return;
         }
-        let fits = known || self.has_room(point.time_unix_nano, limit);
-        let series = if fits { series } else { series.into_other() };
+        self.did(HISTOGRAM, &series, growth.count() as f64, limit);
+        let series = (HISTOGRAM, series);
+        let fits = known || self.fits(&series, limit);
+        let series = if fits { series.1 } else { series.1.into_other() };
+        self.others += usize::from(!fits && !self.histograms.contains_key(&series));
         let output = self
             .histograms
             .entry(series)
@@ -134,24 +201,58 @@ impl Series {
         output.value.add(growth);
     }
 
-    /// Whether a new series fits; when the limit is hit, those that rest make room, at most once in their time.
-    fn has_room(&mut self, now: u64, limit: usize) -> bool {
-        if self.sums.len() + self.histograms.len() < limit {
-            return true;
+    fn did(&mut self, metric: usize, series: &SeriesKey, amount: f64, limit: usize) {
+        if amount > 0.0 {
+            let (ranking, limit) = match metric {
+                WORK => (&mut self.work_ranking, work_objects(limit)),
+                _ => (&mut self.ranking, limit),
+            };
+            ranking.did(series.resolved(), metric, amount, limit);
         }
-        if now < self.made_room_at + MAKES_ROOM {
-            return false;
+    }
+
+    /// Whether a new series may be kept apart.
+    fn fits(&mut self, series: &(usize, SeriesKey), limit: usize) -> bool {
+        let object = series.1.resolved();
+        if series.0 == WORK {
+            let room = self.work_ranking.has(object) || self.work_ranking.chosen() < work_objects(limit);
+            return self.work_ranking.admits(object, 0, room);
         }
-        self.made_room_at = now;
-        let rests = |moved: u64| now > moved + MAKES_ROOM;
-        self.left.extend(
-            self.sums
-                .extract_if(.., |(_, key), output| rests(output.moved) && !key.is_other())
-                .map(|(key, _)| key),
-        );
-        let histograms = self.histograms.extract_if(.., |key, output| rests(output.moved) && !key.is_other());
-        self.left.extend(histograms.map(|(key, _)| (HISTOGRAM, key)));
-        self.sums.len() + self.histograms.len() < limit
+        let used = self.sums.len() + self.histograms.len() - self.others;
+        let room = used < self.left_by_work(limit);
+        self.ranking.admits(object, hash(series), room)
+    }
+
+    /// How much of the limit is for everything but work.
+    fn left_by_work(&self, limit: usize) -> usize {
+        if self.work.is_empty() { limit } else { limit - WORK_SERIES * work_objects(limit) }
+    }
+
+    /// Makes room for who is busier than those who have it.
+    fn rank(&mut self, at: u64, limit: usize) {
+        if !self.ranking.is_due(at) && !self.work_ranking.is_due(at) {
+            return;
+        }
+        let mut kept = HashMap::new();
+        for key in self.sums.keys().map(|(_, key)| key).chain(self.histograms.keys()) {
+            *kept.entry(key.resolved().clone()).or_default() += 1;
+        }
+        // `(other)` is the road of what does not fit, and never leaves.
+        self.others = kept.remove(&Resolved::other()).unwrap_or(0);
+        let leaving = self.ranking.rank(at, self.left_by_work(limit), &kept);
+        let mut kept_work: HashMap<_, _> =
+            self.work.keys().map(|(_, key)| (key.resolved().clone(), 1)).collect();
+        kept_work.remove(&Resolved::other());
+        let leaving_work = self.work_ranking.rank(at, work_objects(limit), &kept_work);
+        if !leaving.is_empty() {
+            let leaves = |key: &SeriesKey| leaving.contains(key.resolved());
+            let sums = self.sums.extract_if(.., |(_, key), _| leaves(key)).map(|(key, _)| key);
+            self.left.extend(sums);
+            let histograms = self.histograms.extract_if(.., |key, _| leaves(key));
+            self.left.extend(histograms.map(|(key, _)| (HISTOGRAM, key)));
+        }
+        let leaves = |key: &SeriesKey| leaving_work.contains(key.resolved());
+        self.left.extend(self.work.extract_if(.., |(_, key), _| leaves(key)).map(|(key, _)| key));
     }
 
     /// Issues what was touched since the last call and ends what has long been idle. `at` is the newest time heard of;
@@ -159,28 +260,23 @@ impl Series {
     pub(super) fn issue(
         &mut self,
         at: u64,
+        limit: usize,
         address: &[KeyValue],
         join_labels: bool,
         builder: &mut MetricsBuilder,
     ) {
+        self.rank(at, limit);
         let attributes = |key: &SeriesKey| {
             let mut attributes = key.attributes(join_labels);
             attributes.extend_from_slice(address);
             attributes
         };
         for (metric, key) in self.left.drain(..) {
-            // It may have come back meanwhile.
-            let back = match metric {
-                HISTOGRAM => self.histograms.contains_key(&key),
-                _ => self.sums.contains_key(&(metric, key.clone())),
-            };
-            if !back {
-                builder.ended(&RESOLVED[metric], attributes(&key), PointTime { start: 0, at });
-            }
+            builder.ended(&RESOLVED[metric], attributes(&key), PointTime { start: 0, at });
         }
-        let sums = self.sums.iter_mut().map(|((metric, key), output)| (*metric, key, output));
-        let threads = self.thread_time.iter_mut().map(|(key, output)| (THREAD_TIME, key, output));
-        for (metric, key, output) in sums.chain(threads) {
+        let sums = self.sums.iter_mut().chain(&mut self.work).chain(&mut self.threads);
+        for ((metric, key), output) in sums {
+            let metric = *metric;
             let definition = &RESOLVED[metric];
             let time = PointTime { start: output.start, at };
             if output.is_idle(at) {
@@ -205,8 +301,17 @@ impl Series {
             }
         }
         self.sums.retain(|_, output| !output.is_idle(at));
-        self.thread_time.retain(|_, output| !output.is_idle(at));
+        self.work.retain(|_, output| !output.is_idle(at));
+        self.threads.retain(|_, output| !output.is_idle(at));
         self.histograms.retain(|_, output| !output.is_idle(at));
+        self.others = self.others.min(self.sums.len() + self.histograms.len());
+    }
+}
+
+impl Output<f64> {
+    fn grow(&mut self, delta: f64, now: u64) {
+        self.value += delta;
+        self.touch(now, delta > 0.0);
     }
 }
 
@@ -235,6 +340,17 @@ impl<T> Output<T> {
     }
 }
 
+/// Most objects whose work is told apart.
+fn work_objects(limit: usize) -> usize {
+    limit / WORK_OBJECTS
+}
+
+fn hash(series: &(usize, SeriesKey)) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    series.hash(&mut hasher);
+    hasher.finish()
+}
+
 /// `None` while the catalog still looks the file up: the point is left where it is, and what it grew by is counted
 /// when the file has a name.
 fn resolve(attributes: &[KeyValue], catalog: &CatalogReader) -> Option<Resolved> {
@@ -254,11 +370,46 @@ fn whole(value: f64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use blameio_pipeline::metrics::key_value;
+    use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value;
+
     use super::*;
 
     #[test]
     fn positions_are_those_of_the_table() {
         assert_eq!(RESOLVED[THREAD_TIME], signal::THREAD_TIME);
         assert_eq!(RESOLVED[HISTOGRAM], signal::FILE_OPERATION_DURATION);
+        assert_eq!(RESOLVED[DEVICE_TIME], signal::DEVICE_TIME);
+        assert_eq!(RESOLVED[DEVICE_OPERATIONS], signal::DEVICE_OPERATIONS);
+        assert_eq!(RESOLVED[WORK], signal::REPLICATION_WORK);
+    }
+
+    #[test]
+    fn what_a_file_grew_by_before_it_had_a_name_is_counted_once_even_if_it_is_not_heard_of_again() {
+        let point = |value, flags| NumberDataPoint {
+            attributes: vec![
+                key_value(FILE_PATH, "data/base/5/70000"),
+                key_value(blameio_pipeline::attribute::FILE_INODE, 7),
+            ],
+            value: Some(Value::AsInt(value)),
+            flags,
+            time_unix_nano: 1,
+            ..NumberDataPoint::default()
+        };
+        let catalog = CatalogReader::recorded(Vec::new());
+        let mut series = Series::default();
+        series.number(0, &point(3, 0), &catalog, 100);
+        series.number(0, &point(5, 0), &catalog, 100);
+        series.number(0, &point(0, 1), &catalog, 100);
+        assert!(series.sums.is_empty() && series.raw.is_empty());
+        let begun = std::time::Instant::now();
+        while series.sums.is_empty() {
+            assert!(begun.elapsed() < std::time::Duration::from_secs(10), "it waits for ever");
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            series.settle(&catalog, 100);
+        }
+        series.settle(&catalog, 100);
+        assert_eq!(series.sums.values().map(|output| output.value).collect::<Vec<_>>(), [5.0]);
+        assert!(series.raw.is_empty(), "it has ended since");
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::owner::{Owner, Subject};
+use super::owner::{Cause, Owner, Subject};
 
 /// Most owners that are kept apart; who comes later is kept in one `(other)` row per cause. Far above what is shown, and
 /// a bound on memory when an episode touches tens of thousands of relations.
@@ -14,6 +14,7 @@ pub(super) const MOST_OWNERS: usize = 1000;
 pub struct Account {
     owed: BTreeMap<Owner, f64>,
     accrued: BTreeMap<Owner, f64>,
+    excess: BTreeMap<Owner, f64>,
     lag: Option<f64>,
 }
 
@@ -24,6 +25,8 @@ pub struct Tick<'a> {
     pub lag: f64,
     /// What each owner's work cost above its normal cost since the last tick, in seconds.
     pub charges: &'a [(Owner, f64)],
+    /// Whose work waits to be applied, and how much; unexplained growth is split by it. Nobody, where it is not known.
+    pub waiting: &'a BTreeMap<Subject, f64>,
     /// Lag and growth below this are not told from zero, in seconds.
     pub noise: f64,
     /// Whether the lag now and at the last tick come from the same source, so that their difference is growth.
@@ -38,6 +41,7 @@ impl Account {
         if lag <= tick.noise {
             // Too little to tell whose it is: nobody is named for noise, and it accrues to nobody.
             self.owed.clear();
+            self.excess.clear();
             if lag > 0.0 {
                 self.owed.insert(Owner::unknown(), lag);
             }
@@ -48,14 +52,19 @@ impl Account {
             for (owner, seconds) in tick.charges {
                 if *seconds > 0.0 && seconds.is_finite() {
                     self.charge(owner, *seconds);
+                    add(&mut self.excess, owner, *seconds);
                     charged += seconds;
                 }
             }
             let growth = lag - before.unwrap_or(lag);
             let unexplained = growth - charged;
             if unexplained > tick.noise {
-                self.charge(&Owner::demand(), unexplained);
+                self.demand(unexplained, tick.waiting);
             }
+        }
+        // Without an owner the lag could be lower by no more than all of it.
+        for seconds in self.excess.values_mut() {
+            *seconds = seconds.min(lag);
         }
         self.pay_back(lag, tick.noise);
     }
@@ -63,6 +72,16 @@ impl Account {
     fn charge(&mut self, owner: &Owner, seconds: f64) {
         add(&mut self.owed, owner, seconds);
         add(&mut self.accrued, owner, seconds);
+    }
+
+    fn demand(&mut self, seconds: f64, waiting: &BTreeMap<Subject, f64>) {
+        let sum: f64 = waiting.values().sum();
+        if sum <= 0.0 {
+            return self.charge(&Owner::demand(), seconds);
+        }
+        for (subject, work) in waiting {
+            self.charge(&Owner::about(Cause::Demand, subject.clone()), seconds * work / sum);
+        }
     }
 
     fn pay_back(&mut self, lag: f64, noise: f64) {
@@ -105,6 +124,13 @@ impl Account {
         &self.accrued
     }
 
+    /// How much less lag there were, had an owner's work cost its normal time since the lag began: at most this, because
+    /// the time that it had not taken would not all have gone into catching up. Never more than the lag; 0 of owners
+    /// who took no more than that.
+    pub fn saved(&self, owner: &Owner) -> f64 {
+        self.excess.get(owner).copied().unwrap_or(0.0)
+    }
+
     /// The lag of the last tick.
     pub fn lag(&self) -> Option<f64> {
         self.lag
@@ -116,11 +142,7 @@ fn add(rows: &mut BTreeMap<Owner, f64>, owner: &Owner, seconds: f64) {
         *row += seconds;
         return;
     }
-    let row = if rows.len() < MOST_OWNERS {
-        owner.clone()
-    } else {
-        Owner { cause: owner.cause, subject: Subject::other() }
-    };
+    let row = if rows.len() < MOST_OWNERS { owner.clone() } else { owner.clone().into_other() };
     *rows.entry(row).or_default() += seconds;
 }
 

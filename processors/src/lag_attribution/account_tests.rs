@@ -1,17 +1,18 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::lag_attribution::owner::Cause;
 
 const NOISE: f64 = 0.1;
 
+static NOTHING: BTreeMap<Subject, f64> = BTreeMap::new();
+
 fn index(name: &str) -> Owner {
     let subject = Subject { table: Some("orders".into()), index: Some(name.into()), ..Subject::default() };
-    Owner { cause: Cause::Replay, subject }
+    Owner::about(Cause::Replay, subject)
 }
 
 fn tick(lag: f64, charges: &[(Owner, f64)]) -> Tick<'_> {
-    Tick { lag, charges, noise: NOISE, comparable: true }
+    Tick { lag, charges, waiting: &NOTHING, noise: NOISE, comparable: true }
 }
 
 fn sum(account: &Account) -> f64 {
@@ -90,9 +91,38 @@ proptest! {
         let mut account = Account::default();
         for (lag, charges, comparable) in ticks {
             let charges: Vec<_> = charges.into_iter().map(|(n, s)| (index(&n.to_string()), s)).collect();
-            account.update(&Tick { lag, charges: &charges, noise: NOISE, comparable });
+            account.update(&Tick { comparable, ..tick(lag, &charges) });
             prop_assert!(account.owed().values().all(|seconds| seconds.is_finite() && *seconds >= 0.0));
+            let saved = |owner| account.saved(owner);
+            prop_assert!(account.owed().keys().all(|owner| (0.0..=lag).contains(&saved(owner))));
             prop_assert!((sum(&account) - lag).abs() <= 1e-9 * lag.max(1.0));
         }
     }
+}
+
+#[test]
+fn growth_that_no_charge_explains_is_split_by_the_work_that_waits() {
+    let table = |name: &str| Subject { table: Some(name.into()), ..Subject::default() };
+    let waiting = BTreeMap::from([(table("a"), 300.0), (table("b"), 100.0)]);
+    let mut account = Account::default();
+    account.update(&tick(0.0, &[]));
+    account.update(&Tick { waiting: &waiting, ..tick(2.0, &[]) });
+    assert_eq!(account.owed()[&Owner::about(Cause::Demand, table("a"))], 1.5);
+    assert_eq!(account.owed()[&Owner::about(Cause::Demand, table("b"))], 0.5);
+    assert!(!account.owed().contains_key(&Owner::demand()));
+}
+
+#[test]
+fn what_would_be_saved_is_what_was_taken_since_the_lag_began_and_never_more_than_the_lag() {
+    let mut account = Account::default();
+    account.update(&tick(0.0, &[]));
+    account.update(&tick(1.0, &[(index("a"), 0.7), (index("b"), 0.6)]));
+    account.update(&tick(2.0, &[(index("a"), 0.7)]));
+    assert!((account.saved(&index("a")) - 1.4).abs() < 1e-9);
+    assert!((account.saved(&index("b")) - 0.6).abs() < 1e-9);
+    account.update(&tick(0.5, &[]));
+    assert_eq!(account.saved(&index("a")), 0.5);
+    account.update(&tick(0.0, &[]));
+    account.update(&tick(3.0, &[]));
+    assert_eq!(account.saved(&index("a")), 0.0, "another episode");
 }

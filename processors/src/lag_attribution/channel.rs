@@ -5,13 +5,22 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::{
     account::{Account, Tick},
-    charges::{Spent, Window, charges},
-    normal::Normal,
+    charges::{Doing, Waits, Window, charges, processor_shares},
+    contention::{self, Surroundings},
+    devices::Devices,
+    latency::Latencies,
+    learned::Habits,
+    normal::Applied,
     owner::{Owner, Subject},
-    reading::{LagReading, ThreadPoint},
+    reading::{LagReading, OperationPoint, ThreadPoint, WorkPoint},
+    spans::seconds_between,
     top::Top,
-    windows::{Windows, seconds_between},
+    windows::Windows,
+    work::{self, Work},
 };
+
+/// Cumulative seconds of the critical threads by state and object.
+pub type ApplyTime = Waits;
 
 /// Most (state, object) pairs whose apply time is kept apart; the rest is one `(other)` row per state.
 const MOST_APPLY_ROWS: usize = 500;
@@ -43,10 +52,25 @@ pub struct Outcome {
     pub rows: BTreeMap<Owner, f64>,
     /// Rows that were shown at the last tick and are not now.
     pub ended: Vec<Owner>,
+    /// How much less lag there were, had the shown owners' work cost its normal time.
+    pub saved: BTreeMap<Owner, f64>,
     /// Seconds ever charged, of the owners for whom that changed.
     pub accrued: BTreeMap<Owner, f64>,
     /// Cumulative seconds of the critical threads, of the states and objects for which that changed.
-    pub apply_time: Spent,
+    pub apply_time: ApplyTime,
+}
+
+/// What a channel may ask while it makes a tick.
+#[derive(Debug)]
+pub struct Around<'a> {
+    /// Who is on which device.
+    pub devices: &'a Devices,
+    /// What devices take.
+    pub latencies: &'a mut Latencies,
+    /// The server's host.
+    pub host: &'a str,
+    /// The server's `service.instance.id`.
+    pub instance: &'a str,
 }
 
 /// State of one channel.
@@ -54,36 +78,38 @@ pub struct Outcome {
 pub struct Channel {
     start: u64,
     account: Account,
-    normal: Normal,
+    habits: Habits,
+    work: Work,
     top: Top,
     windows: Windows,
     waiting: VecDeque<LagReading>,
     last: Option<LagReading>,
     accounted_until: Option<u64>,
-    apply_time: Spent,
+    apply_time: ApplyTime,
     ticks: u64,
     shown: BTreeMap<Owner, f64>,
     accrued_issued: BTreeMap<Owner, f64>,
-    apply_time_issued: Spent,
+    apply_time_issued: ApplyTime,
 }
 
 impl Channel {
-    /// A channel whose sums count from `start`, in nanoseconds since the epoch.
-    pub fn new(start: u64) -> Self {
+    /// A channel whose sums count from `start`, in nanoseconds since the epoch, and of which this is known.
+    pub fn new(start: u64, habits: Habits) -> Self {
         Self {
             start,
             account: Account::default(),
-            normal: Normal::default(),
+            habits,
+            work: Work::default(),
             top: Top::default(),
             windows: Windows::default(),
             waiting: VecDeque::new(),
             last: None,
             accounted_until: None,
-            apply_time: Spent::new(),
+            apply_time: ApplyTime::new(),
             ticks: 0,
             shown: BTreeMap::new(),
             accrued_issued: BTreeMap::new(),
-            apply_time_issued: Spent::new(),
+            apply_time_issued: ApplyTime::new(),
         }
     }
 
@@ -92,27 +118,34 @@ impl Channel {
         self.start
     }
 
-    /// Takes the cumulative time of the critical threads as it was at `at`.
-    pub fn threads(&mut self, at: u64, points: &[ThreadPoint]) {
-        let spent = self.windows.read(at, points);
-        for ((state, subject), seconds) in spent.iter().filter(|(_, seconds)| **seconds > 0.0) {
-            let key = (state.clone(), subject.clone());
-            let key = if self.apply_time.contains_key(&key) || self.apply_time.len() < MOST_APPLY_ROWS {
-                key
-            } else {
-                (state.clone(), Subject::other())
-            };
-            *self.apply_time.entry(key).or_default() += seconds;
-        }
+    /// What was learned of its work.
+    pub fn habits(&self) -> &Habits {
+        &self.habits
+    }
+
+    /// Lets go of what was learned of its work.
+    pub fn into_habits(self) -> Habits {
+        self.habits
+    }
+
+    /// Takes the cumulative time of the critical threads and of their operations as it was at `at`.
+    pub fn threads(&mut self, at: u64, points: &[ThreadPoint], operations: &[OperationPoint]) {
+        self.windows.read(at, points, operations);
+    }
+
+    /// Takes the cumulative work in the log, as it is at the next lag measurement.
+    pub fn work(&mut self, points: &[WorkPoint]) {
+        self.work.read(points);
     }
 
     /// Takes a lag measurement; a tick is made of it when the thread time of the same moment is there.
     pub fn lag(&mut self, reading: LagReading) {
-        self.waiting.push_back(reading);
+        let work = self.work.step();
+        self.waiting.push_back(LagReading { work, ..reading });
     }
 
     /// Makes the ticks that are due. `now` is the newest time heard of, in nanoseconds.
-    pub fn due(&mut self, now: u64, patience: &Patience) -> Vec<Outcome> {
+    pub fn due(&mut self, now: u64, patience: &Patience, around: &mut Around<'_>) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         while let Some(first) = self.waiting.front() {
             let matched = self.windows.reach(first.at.saturating_sub(patience.tolerance));
@@ -120,49 +153,64 @@ impl Channel {
                 break;
             }
             if let Some(reading) = self.waiting.pop_front() {
-                outcomes.push(self.tick(reading, patience));
+                outcomes.push(self.tick(reading, patience, around));
             }
         }
         outcomes
     }
 
-    fn tick(&mut self, reading: LagReading, patience: &Patience) -> Outcome {
+    fn tick(&mut self, reading: LagReading, patience: &Patience, around: &mut Around<'_>) -> Outcome {
         let noise = patience.noise;
-        let window = self.window(&reading, patience);
-        let applied = match (&self.last, reading.applied) {
-            (Some(last), Some(now)) => (now - last.applied.unwrap_or(now)).max(0.0),
-            _ => 0.0,
-        };
-        let gross = charges(&window);
         let comparable = self.last.as_ref().is_some_and(|last| {
             last.source == reading.source && !last.stale && !reading.stale && reading.source != "engine"
         });
         let in_step = reading.lag <= noise && self.last.as_ref().is_some_and(|last| last.lag <= noise);
+        let window = self.window(&reading, patience, around, comparable && in_step);
+        let applied = Applied { bytes: self.applied_bytes(&reading), work: window.processor.clone() };
+        let gross = charges(&window);
         if comparable && in_step {
-            self.normal.learn(&gross, applied);
+            self.habits.normal.learn(&gross, &applied);
         }
         let net: Vec<_> = gross
             .into_iter()
             .map(|(owner, seconds)| {
-                let seconds = self.normal.excess(&owner, seconds, applied);
+                let seconds = self.habits.normal.excess(&owner, seconds, &applied);
                 (owner, seconds)
             })
             .collect();
-        self.account.update(&Tick { lag: reading.lag, charges: &net, noise, comparable });
+        let waiting = work::demand(&reading.work, &self.habits.cost);
+        self.account.update(&Tick { lag: reading.lag, charges: &net, waiting: &waiting, noise, comparable });
         let rows = self.top.select(self.account.owed(), patience.top_k);
         let ended = self.shown.keys().filter(|owner| !rows.contains_key(owner)).cloned().collect();
         self.shown.clone_from(&rows);
+        let somebody = rows.keys().filter(|owner| owner.is_somebody());
+        let saved = somebody.map(|owner| (owner.clone(), self.account.saved(owner))).collect();
         let everything = self.ticks.is_multiple_of(REISSUE_TICKS);
         self.ticks += 1;
         let accrued = changed(self.account.accrued(), &mut self.accrued_issued, everything);
         let apply_time = changed(&self.apply_time, &mut self.apply_time_issued, everything);
         let (at, lag) = (reading.at, reading.lag);
         self.last = Some(reading);
-        Outcome { at, lag, rows, ended, accrued, apply_time }
+        Outcome { at, lag, rows, ended, saved, accrued, apply_time }
     }
 
-    /// Everything between the last measurement and this one.
-    fn window(&mut self, reading: &LagReading, patience: &Patience) -> Window {
+    /// Bytes of log applied since the last measurement.
+    fn applied_bytes(&self, reading: &LagReading) -> f64 {
+        match (&self.last, reading.applied) {
+            (Some(last), Some(now)) => (now - last.applied.unwrap_or(now)).max(0.0),
+            _ => 0.0,
+        }
+    }
+
+    /// Everything between the last measurement and this one. What it teaches of devices and of the log is learned here,
+    /// where it is still whole; of devices only while nothing lags.
+    fn window(
+        &mut self,
+        reading: &LagReading,
+        patience: &Patience,
+        around: &mut Around<'_>,
+        in_step: bool,
+    ) -> Window {
         let mut window = Window::default();
         // The thread's time and the lag are measured a moment apart: the next tick begins where this one ended.
         let end = self.windows.end_of_tick(reading.at, patience.tolerance);
@@ -173,6 +221,7 @@ impl Channel {
             let taken = self.windows.take(begin, end);
             window.observed = taken.observed;
             window.spent = taken.spent;
+            window.operations = taken.operations;
             for (key, seconds) in &reading.waits {
                 let before = last.waits.get(key).copied().unwrap_or(0.0);
                 let delta = if *seconds >= before { seconds - before } else { *seconds };
@@ -183,9 +232,45 @@ impl Channel {
             if let (Some(now), Some(before)) = (reading.transport, last.transport) {
                 window.transport_growth = Some(now - before).filter(|growth| *growth > patience.noise);
             }
+            let stood_still = reading.applied.is_some() && reading.applied == last.applied;
+            self.processor(&mut window, reading, stood_still);
+            self.note_apply_time(&window);
+            contend(&mut window, begin, end, around, in_step);
         }
-        window.transport_behind = reading.transport.is_some_and(|transport| transport > patience.noise);
+        // Without a position that was received (an archive), who waits for log while behind waits for transport.
+        window.transport_behind = reading.transport.unwrap_or(reading.lag) > patience.noise;
         window
+    }
+
+    fn processor(&mut self, window: &mut Window, reading: &LagReading, stood_still: bool) {
+        let cost = &mut self.habits.cost;
+        if window.observed > 0.0 {
+            let cpu = window.spent.iter().filter(|(doing, _)| doing.state == "cpu");
+            cost.learn(&reading.work, cpu.map(|(_, seconds)| seconds).sum(), stood_still);
+        }
+        window.processor = work::processor(&reading.work, cost, stood_still);
+    }
+
+    fn note_apply_time(&mut self, window: &Window) {
+        let shares = processor_shares(window);
+        for (Doing { state, subject, .. }, seconds) in &window.spent {
+            if matches!(state.as_str(), "cpu" | "runqueue") {
+                for (owner, share) in &shares {
+                    self.add_apply_time(state, &owner.subject, seconds * share);
+                }
+            } else {
+                self.add_apply_time(state, subject, *seconds);
+            }
+        }
+    }
+
+    fn add_apply_time(&mut self, state: &str, subject: &Subject, seconds: f64) {
+        if seconds > 0.0 {
+            let key = (state.to_owned(), subject.clone());
+            let fits = self.apply_time.contains_key(&key) || self.apply_time.len() < MOST_APPLY_ROWS;
+            let key = if fits { key } else { (key.0, Subject::other()) };
+            *self.apply_time.entry(key).or_default() += seconds;
+        }
     }
 
     /// Whether anything was ever shown.
@@ -209,6 +294,24 @@ impl Channel {
     }
 }
 
+/// Tells apart what others at the device owe, or learns from their absence.
+fn contend(window: &mut Window, begin: u64, end: u64, around: &mut Around<'_>, in_step: bool) {
+    if window.spent.keys().all(|doing| doing.device.is_empty()) {
+        return;
+    }
+    let flights = around.devices.between(around.host, begin, end);
+    let surroundings = Surroundings {
+        host: around.host,
+        instance: around.instance,
+        flights: &flights,
+        seconds: seconds_between(begin, end),
+    };
+    if in_step {
+        contention::learn(&window.spent, &surroundings, around.latencies);
+    }
+    window.contention = contention::split(&mut window.spent, &surroundings, around.latencies);
+}
+
 /// The rows that differ from what was issued, or all of them; they are issued now.
 fn changed<K: Ord + Clone>(
     now: &BTreeMap<K, f64>,
@@ -227,6 +330,7 @@ fn changed<K: Ord + Clone>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lag_attribution::owner::Cause;
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -235,21 +339,24 @@ mod tests {
     }
 
     fn cpu(seconds: f64) -> [ThreadPoint; 1] {
-        let (subject, path) = (Subject::default(), String::new());
-        [ThreadPoint { thread: 1, state: "cpu".into(), subject, path, seconds: Some(seconds) }]
+        let doing = Doing { state: "cpu".into(), ..Doing::default() };
+        [ThreadPoint { thread: 1, doing, path: String::new(), seconds: Some(seconds) }]
     }
 
     #[test]
     fn no_second_is_lost_between_two_ticks_whose_measurements_are_a_moment_apart() {
         let patience = Patience { tolerance: SECOND / 10, longest: 2 * SECOND, noise: 0.1, top_k: 5 };
-        let mut channel = Channel::new(0);
+        let mut channel = Channel::new(0, Habits::default());
+        let mut latencies = Latencies::default();
+        let mut around =
+            Around { devices: &Devices::default(), latencies: &mut latencies, host: "", instance: "" };
         for second in 1..=11_u64 {
-            channel.threads(second * SECOND, &cpu(second as f64));
+            channel.threads(second * SECOND, &cpu(second as f64), &[]);
             channel.lag(reading(second * SECOND + SECOND / 20));
-            let outcomes = channel.due(second * SECOND + SECOND / 20, &patience);
+            let outcomes = channel.due(second * SECOND + SECOND / 20, &patience, &mut around);
             assert_eq!(outcomes.len(), 1);
         }
-        let cpu = Owner::of(super::super::owner::Cause::Cpu);
+        let cpu = Owner::of(Cause::Cpu);
         let accrued = channel.account.accrued();
         assert!((accrued[&cpu] - 10.0).abs() < 1e-9, "{accrued:?}");
         // The lag of the first tick was there before; nothing else is unknown.

@@ -1,9 +1,12 @@
-//! What an owner's work normally costs: seconds of the applying thread per byte of log applied, learned while
-//! nothing lags and forgotten with time. An owner that never cost anything while nothing lagged normally costs zero.
+//! What an owner's work normally costs: seconds of the applying thread per byte of log applied, or per reference to one
+//! of its own blocks where those are counted. Learned while nothing lags and forgotten with time. An owner that never cost anything while nothing lagged normally costs zero.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use super::{account::MOST_OWNERS, owner::Owner};
+use super::{
+    account::MOST_OWNERS,
+    owner::{Cause, Owner, Subject},
+};
 
 /// After applying this many bytes since, what was learned weighs half. 256 MiB of log is minutes of a busy server
 /// and hours of a quiet one, so a nightly batch does not wash out what the day taught.
@@ -12,54 +15,126 @@ const HALF_LIFE_BYTES: f64 = 256.0 * 1024.0 * 1024.0;
 /// Below this much work nothing is known: a handful of records says little of the cost of the next thousand.
 const ENOUGH_BYTES: f64 = 256.0 * 1024.0;
 
-/// Learned costs.
+/// The same, of an owner whose own work is counted, in references to blocks.
+const ENOUGH_WORK: f64 = 100.0;
+
+/// What was applied in a window.
 #[derive(Debug, Default)]
+pub struct Applied {
+    /// Bytes of log.
+    pub bytes: f64,
+    /// Work of those owners of whom it is counted, in references to blocks.
+    pub work: BTreeMap<Owner, f64>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Cost {
+    seconds: f64,
+    /// Own work; zero of owners whose work is the log's bytes.
+    work: f64,
+}
+
+/// Learned costs.
+#[derive(Debug, Default, PartialEq)]
 pub struct Normal {
-    seconds: HashMap<Owner, f64>,
+    costs: HashMap<Owner, Cost>,
     bytes: f64,
 }
 
 impl Normal {
     /// Learns from a tick during which nothing lagged.
-    pub fn learn(&mut self, spent: &[(Owner, f64)], applied: f64) {
-        if applied <= 0.0 {
+    pub fn learn(&mut self, spent: &[(Owner, f64)], applied: &Applied) {
+        if applied.bytes <= 0.0 {
             return;
         }
-        let keep = 0.5_f64.powf(applied / HALF_LIFE_BYTES);
-        self.bytes = self.bytes * keep + applied;
-        for seconds in self.seconds.values_mut() {
-            *seconds *= keep;
+        let keep = 0.5_f64.powf(applied.bytes / HALF_LIFE_BYTES);
+        self.bytes = self.bytes * keep + applied.bytes;
+        for cost in self.costs.values_mut() {
+            cost.seconds *= keep;
+            cost.work *= keep;
         }
         for (owner, seconds) in spent {
-            let known = self.seconds.contains_key(owner) || self.seconds.len() < MOST_OWNERS;
+            let known = self.costs.contains_key(owner) || self.costs.len() < MOST_OWNERS;
             if owner.cause.has_normal_cost() && known {
-                *self.seconds.entry(owner.clone()).or_default() += seconds;
+                let cost = self.costs.entry(owner.clone()).or_default();
+                cost.seconds += seconds;
+                cost.work += applied.work.get(owner).copied().unwrap_or(0.0);
             }
         }
-        self.seconds.retain(|_, seconds| *seconds > 1e-9);
+        self.costs.retain(|_, cost| cost.seconds > 1e-9);
     }
 
-    /// How much of what was spent is above the normal cost of applying so many bytes.
-    pub fn excess(&self, owner: &Owner, seconds: f64, applied: f64) -> f64 {
+    /// How much of what was spent is above the normal cost of what was applied.
+    pub fn excess(&self, owner: &Owner, seconds: f64, applied: &Applied) -> f64 {
         if !owner.cause.has_normal_cost() || self.bytes < ENOUGH_BYTES {
             return seconds;
         }
-        let rate = self.seconds.get(owner).copied().unwrap_or(0.0) / self.bytes;
-        (seconds - rate * applied.max(0.0)).max(0.0)
+        let cost = self.costs.get(owner).copied().unwrap_or_default();
+        let normal = match applied.work.get(owner) {
+            // Its own work says more than the log's bytes: a burst of it costs what it always does.
+            Some(work) if cost.work >= ENOUGH_WORK => cost.seconds / cost.work * work,
+            Some(_) => 0.0,
+            None => cost.seconds / self.bytes * applied.bytes.max(0.0),
+        };
+        (seconds - normal).max(0.0)
+    }
+
+    /// What was learned, as rows of text.
+    pub fn rows(&self) -> Vec<Vec<String>> {
+        let mut rows = vec![vec!["bytes".to_owned(), self.bytes.to_string()]];
+        rows.extend(self.costs.iter().map(|(owner, cost)| {
+            let Subject { namespace, table, index, kind } = &owner.subject;
+            let texts = [namespace, table, index, kind, &owner.culprit, &owner.role];
+            ["cost".to_owned(), owner.cause.as_str().to_owned()]
+                .into_iter()
+                .chain(texts.map(|text| text.clone().unwrap_or_default()))
+                .chain([cost.seconds.to_string(), cost.work.to_string()])
+                .collect()
+        }));
+        rows
+    }
+
+    /// Takes a row back; `None` if it is not one.
+    pub fn restore(&mut self, row: &[&str]) -> Option<()> {
+        let number =
+            |text: &str| text.parse().ok().filter(|number: &f64| number.is_finite() && *number >= 0.0);
+        let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+        match row {
+            ["bytes", bytes] => self.bytes = number(bytes)?,
+            ["cost", cause, namespace, table, index, kind, culprit, role, seconds, work] => {
+                let subject = Subject {
+                    namespace: text(namespace),
+                    table: text(table),
+                    index: text(index),
+                    kind: text(kind),
+                };
+                let cause = Cause::named(cause)?;
+                let owner = Owner { cause, subject, culprit: text(culprit), role: text(role) };
+                let cost = Cost { seconds: number(seconds)?, work: number(work)? };
+                if self.costs.len() < MOST_OWNERS {
+                    self.costs.insert(owner, cost);
+                }
+            }
+            _ => return None,
+        }
+        Some(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lag_attribution::owner::Cause;
+
+    fn bytes(bytes: f64) -> Applied {
+        Applied { bytes, ..Applied::default() }
+    }
 
     #[test]
     fn nothing_is_normal_before_enough_was_seen() {
         let mut normal = Normal::default();
         let cpu = Owner::of(Cause::Cpu);
-        normal.learn(&[(cpu.clone(), 0.5)], 1000.0);
-        assert_eq!(normal.excess(&cpu, 0.5, 1000.0), 0.5);
+        normal.learn(&[(cpu.clone(), 0.5)], &bytes(1000.0));
+        assert_eq!(normal.excess(&cpu, 0.5, &bytes(1000.0)), 0.5);
     }
 
     #[test]
@@ -67,17 +142,41 @@ mod tests {
         let mut normal = Normal::default();
         let cpu = Owner::of(Cause::Cpu);
         for _ in 0..20 {
-            normal.learn(&[(cpu.clone(), 0.1)], 1e6);
+            normal.learn(&[(cpu.clone(), 0.1)], &bytes(1e6));
         }
-        assert!(normal.excess(&cpu, 1.0, 1e7) < 1e-9);
-        assert!((normal.excess(&cpu, 1.0, 1e6) - 0.9).abs() < 1e-9);
+        assert!(normal.excess(&cpu, 1.0, &bytes(1e7)) < 1e-9);
+        assert!((normal.excess(&cpu, 1.0, &bytes(1e6)) - 0.9).abs() < 1e-9);
     }
 
     #[test]
     fn waiting_for_a_lock_is_never_normal() {
         let mut normal = Normal::default();
         let lock = Owner::of(Cause::Lock);
-        normal.learn(&[(lock.clone(), 1.0)], 1e9);
-        assert_eq!(normal.excess(&lock, 1.0, 1e6), 1.0);
+        normal.learn(&[(lock.clone(), 1.0)], &bytes(1e9));
+        assert_eq!(normal.excess(&lock, 1.0, &bytes(1e6)), 1.0);
+    }
+
+    #[test]
+    fn a_burst_of_one_tables_work_at_its_own_cost_is_no_excess_and_a_table_never_seen_is() {
+        let cpu = |table: &str| {
+            let subject = Subject { table: Some(table.into()), ..Subject::default() };
+            Owner::about(Cause::Cpu, subject)
+        };
+        let applied = |table: &str, blocks: f64| Applied {
+            bytes: blocks * 100.0,
+            work: BTreeMap::from([(cpu(table), blocks)]),
+        };
+        let mut normal = Normal::default();
+        for (table, blocks, seconds) in [("a", 1e4, 0.1), ("b", 1e3, 0.01)] {
+            normal.learn(&[(cpu(table), seconds)], &applied(table, blocks));
+        }
+        assert!(normal.excess(&cpu("b"), 1.0, &applied("b", 1e5)) < 1e-6);
+        assert_eq!(normal.excess(&cpu("new"), 1.0, &applied("new", 1e5)), 1.0);
+        let mut restored = Normal::default();
+        for row in normal.rows() {
+            restored.restore(&row.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
+        }
+        assert_eq!(restored, normal);
+        assert!(restored.restore(&["cost", "boredom"]).is_none());
     }
 }

@@ -1,7 +1,7 @@
 //! Who can owe lag: a cause, and the object it is about where there is one.
 
 use blameio_pipeline::{
-    attribute::{self, BLAME_CAUSE, DB_INDEX, DB_NAMESPACE, DB_TABLE, FILE_KIND},
+    attribute::{self, BLAME_CAUSE, BLAME_CULPRIT, DB_INDEX, DB_NAMESPACE, DB_TABLE, FILE_KIND, THREAD_ROLE},
     metrics::{attribute as text, key_value},
 };
 use opentelemetry_proto::tonic::common::v1::KeyValue;
@@ -11,6 +11,8 @@ use opentelemetry_proto::tonic::common::v1::KeyValue;
 pub enum Cause {
     /// Applying had to read.
     Replay,
+    /// Others kept the device busy while applying waited for it.
+    Contention,
     /// Applying computed, or waited for a CPU.
     Cpu,
     /// Applying wrote a page to make room for another.
@@ -32,10 +34,30 @@ pub enum Cause {
 }
 
 impl Cause {
+    const ALL: [Self; 11] = [
+        Self::Replay,
+        Self::Contention,
+        Self::Cpu,
+        Self::Eviction,
+        Self::Fsync,
+        Self::Lock,
+        Self::Conflict,
+        Self::Transport,
+        Self::Paused,
+        Self::Demand,
+        Self::Unknown,
+    ];
+
+    /// The cause with this value.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|cause| cause.as_str() == name)
+    }
+
     /// Value of `blameio.blame.cause`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Replay => "replay",
+            Self::Contention => "contention",
             Self::Cpu => "cpu",
             Self::Eviction => "eviction",
             Self::Fsync => "fsync",
@@ -79,6 +101,18 @@ impl Subject {
         }
     }
 
+    /// The table alone: its heap, indexes and TOAST together. A kind of file that is no table's stays what it is.
+    #[must_use]
+    pub fn whole_table(&self) -> Self {
+        if self.is_unresolved() {
+            Self::default()
+        } else if self.table.is_some() {
+            Self { namespace: self.namespace.clone(), table: self.table.clone(), ..Self::default() }
+        } else {
+            self.clone()
+        }
+    }
+
     /// Everything below the top rows.
     pub fn other() -> Self {
         Self { table: Some("(other)".to_owned()), ..Self::default() }
@@ -106,6 +140,12 @@ impl Subject {
     }
 }
 
+/// Culprit of CPU time that a control group's limit took away.
+pub const CPU_LIMIT: &str = "cpu limit of its cgroup";
+
+/// Culprit of CPU time that went into removing relations.
+pub const DROPS: &str = "drop of relations";
+
 /// A row of the account.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Owner {
@@ -113,12 +153,40 @@ pub struct Owner {
     pub cause: Cause,
     /// About what; empty where the cause has no object.
     pub subject: Subject,
+    /// Who, when it is not this server's work on the object: another server, a control group, a command.
+    pub culprit: Option<String>,
+    /// Role of this server's threads that competed.
+    pub role: Option<String>,
 }
 
 impl Owner {
     /// A cause without an object.
     pub fn of(cause: Cause) -> Self {
-        Self { cause, subject: Subject::default() }
+        Self::about(cause, Subject::default())
+    }
+
+    /// A cause and its object.
+    pub fn about(cause: Cause, subject: Subject) -> Self {
+        Self { cause, subject, culprit: None, role: None }
+    }
+
+    /// The same with a culprit.
+    #[must_use]
+    pub fn by(self, culprit: &str) -> Self {
+        Self { culprit: Some(culprit.to_owned()), ..self }
+    }
+
+    /// Whether it stands for somebody, and not for nobody or for all the rest.
+    pub fn is_somebody(&self) -> bool {
+        self.cause != Cause::Unknown && self.subject != Subject::other()
+    }
+
+    /// The row that it is counted in when it has none of its own. Those who compete are told apart no more; of what the
+    /// CPU did, the two fixed culprits are.
+    #[must_use]
+    pub fn into_other(self) -> Self {
+        let culprit = self.culprit.filter(|_| self.cause == Cause::Cpu);
+        Self { cause: self.cause, subject: Subject::other(), culprit, role: None }
     }
 
     /// Growth that nothing above its normal cost explains.
@@ -135,6 +203,9 @@ impl Owner {
     pub fn attributes(&self) -> Vec<KeyValue> {
         let mut attributes = self.subject.attributes();
         attributes.push(key_value(BLAME_CAUSE, self.cause.as_str()));
+        for (key, value) in [(BLAME_CULPRIT, &self.culprit), (THREAD_ROLE, &self.role)] {
+            attributes.extend(value.as_deref().map(|value| key_value(key, value)));
+        }
         attributes
     }
 }

@@ -5,19 +5,24 @@ use std::collections::BTreeMap;
 
 use blameio_pipeline::{
     attribute::{
-        FILE_PATH, LAG_FRESHNESS, LAG_SOURCE, LAG_STAGE, REPLICATION_CHANNEL, SERVER_ADDRESS, SERVER_PORT,
-        SERVICE_INSTANCE_ID, THREAD_ID, THREAD_ROLE, THREAD_STATE, WAIT_KIND,
+        BLAME_CULPRIT, FILE_PATH, HOST_ID, HOST_NAME, IO_OPERATION, LAG_FRESHNESS, LAG_SOURCE, LAG_STAGE,
+        REPLICATION_CHANNEL, SERVER_ADDRESS, SERVER_PORT, SERVICE_INSTANCE_ID, SYSTEM_DEVICE, THREAD_ID,
+        THREAD_ROLE, THREAD_STATE, WAIT_KIND, WORK_KIND, WORK_STAGE,
     },
     metrics::{attribute, integer_attribute, is_ended, number, number_points},
     role::ThreadRole,
     signal,
 };
 use opentelemetry_proto::tonic::{
-    metrics::v1::{Metric, NumberDataPoint, ResourceMetrics},
+    metrics::v1::{Metric, NumberDataPoint, ResourceMetrics, metric::Data},
     resource::v1::Resource,
 };
 
-use super::owner::Subject;
+use super::{
+    charges::{Doing, Waits},
+    owner::Subject,
+    work::Step,
+};
 
 /// One lag measurement of one channel.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -37,7 +42,9 @@ pub struct LagReading {
     /// Position applied, in bytes.
     pub applied: Option<f64>,
     /// Cumulative seconds waited, by kind and relation.
-    pub waits: BTreeMap<(String, Subject), f64>,
+    pub waits: Waits,
+    /// What was applied since the measurement before, and what waits.
+    pub work: Step,
 }
 
 /// One cumulative value of a critical thread's time.
@@ -45,14 +52,72 @@ pub struct LagReading {
 pub struct ThreadPoint {
     /// Thread id.
     pub thread: i64,
-    /// cpu, runqueue, read, …
-    pub state: String,
-    /// File or object.
-    pub subject: Subject,
+    /// What it was doing.
+    pub doing: Doing,
     /// Path of a file that has no better name: two such files are one subject and two counters.
     pub path: String,
     /// Cumulative seconds; `None` when the series has ended.
     pub seconds: Option<f64>,
+}
+
+/// One cumulative value of the time that applying threads' operations on a file were in flight.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OperationPoint {
+    /// File or object.
+    pub subject: Subject,
+    /// Path of a file that has no better name.
+    pub path: String,
+    /// read, write, extend, …
+    pub operation: String,
+    /// Cumulative seconds; `None` when the series has ended.
+    pub seconds: Option<f64>,
+}
+
+/// What is measured of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Measure {
+    /// Seconds in flight.
+    Time,
+    /// Operations.
+    Operations,
+}
+
+/// One cumulative value of somebody's I/O on a device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DevicePoint {
+    /// What is measured.
+    pub measure: Measure,
+    /// The device.
+    pub device: String,
+    /// Who, when it is nobody that is watched.
+    pub culprit: Option<String>,
+    /// Role of the threads.
+    pub role: Option<String>,
+    /// The thread, of those that replication waits for.
+    pub thread: Option<i64>,
+    /// File or object.
+    pub subject: Subject,
+    /// Path of a file that has no better name.
+    pub path: String,
+    /// Cumulative value; `None` when the series has ended.
+    pub value: Option<f64>,
+}
+
+/// One cumulative count of work that log asks of replay.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WorkPoint {
+    /// The channel.
+    pub channel: String,
+    /// Whether applied, or received.
+    pub applied: bool,
+    /// Whether relations that are dropped, or blocks.
+    pub drops: bool,
+    /// File or object.
+    pub subject: Subject,
+    /// Path of a file that has no better name.
+    pub path: String,
+    /// Cumulative count; `None` when the series has ended.
+    pub items: Option<f64>,
 }
 
 /// What a resource told the account.
@@ -66,6 +131,21 @@ pub struct Readings {
     pub threads_at: u64,
     /// The critical threads' time.
     pub threads: Vec<ThreadPoint>,
+    /// The applying threads' operations.
+    pub operations: Vec<OperationPoint>,
+    /// Time of the device points, in nanoseconds since the epoch.
+    pub devices_at: u64,
+    /// I/O on devices.
+    pub devices: Vec<DevicePoint>,
+    /// Work in the log.
+    pub work: Vec<WorkPoint>,
+}
+
+impl Readings {
+    /// Whether there is nothing for a channel in it.
+    pub fn is_empty(&self) -> bool {
+        self.lags.is_empty() && self.threads.is_empty() && self.ended.is_empty()
+    }
 }
 
 /// The server that a resource describes.
@@ -78,14 +158,23 @@ pub fn address(resource: &Resource) -> (Option<&str>, Option<i64>) {
     (attribute(&resource.attributes, SERVER_ADDRESS), integer_attribute(&resource.attributes, SERVER_PORT))
 }
 
-/// Reads a resource, and removes the points that the account will issue itself.
+/// The host that a resource is on: its id, or where that is not known its name.
+pub fn host(resource: &Resource) -> &str {
+    let text = |key| attribute(&resource.attributes, key).filter(|text| !text.is_empty());
+    text(HOST_ID).or_else(|| text(HOST_NAME)).unwrap_or_default()
+}
+
+/// Reads a resource, and removes the points that the account will issue itself, or that only it needs.
 pub fn take(resource: &mut ResourceMetrics) -> Readings {
     let mut readings = Readings::default();
     let mut lags: BTreeMap<String, LagReading> = BTreeMap::new();
     for scope in &mut resource.scope_metrics {
-        scope.metrics.retain(|metric| {
+        scope.metrics.retain_mut(|metric| {
             read(metric, &mut lags, &mut readings);
-            metric.name != signal::REPLICATION_LAG.name && metric.name != signal::THREAD_TIME.name
+            remove_threads(metric);
+            metric.name != signal::REPLICATION_LAG.name
+                && metric.name != signal::THREAD_TIME.name
+                && !is_empty_sum(metric)
         });
     }
     resource.scope_metrics.retain(|scope| !scope.metrics.is_empty());
@@ -101,6 +190,21 @@ fn read(metric: &Metric, lags: &mut BTreeMap<String, LagReading>, readings: &mut
             readings.threads.extend(thread_point(point));
             readings.threads_at = readings.threads_at.max(point.time_unix_nano);
         }
+        return;
+    }
+    if let Some(measure) = device_measure(name) {
+        for point in number_points(metric) {
+            readings.devices.extend(device_point(measure, point));
+            readings.devices_at = readings.devices_at.max(point.time_unix_nano);
+        }
+        return;
+    }
+    if name == signal::FILE_OPERATION_TIME.name {
+        readings.operations.extend(number_points(metric).iter().filter_map(operation_point));
+        return;
+    }
+    if name == signal::REPLICATION_WORK.name {
+        readings.work.extend(number_points(metric).iter().filter_map(work_point));
         return;
     }
     let known = [
@@ -146,15 +250,88 @@ fn read_point(name: &str, point: &NumberDataPoint, value: f64, reading: &mut Lag
     }
 }
 
+fn device_measure(name: &str) -> Option<Measure> {
+    [(signal::DEVICE_TIME, Measure::Time), (signal::DEVICE_OPERATIONS, Measure::Operations)]
+        .into_iter()
+        .find_map(|(metric, measure)| (metric.name == name).then_some(measure))
+}
+
+/// The rows of single threads are in those of their role too, which go on.
+fn remove_threads(metric: &mut Metric) {
+    if device_measure(&metric.name).is_some()
+        && let Some(Data::Sum(sum)) = &mut metric.data
+    {
+        sum.data_points.retain(|point| integer_attribute(&point.attributes, THREAD_ID).is_none());
+    }
+}
+
+fn is_empty_sum(metric: &Metric) -> bool {
+    matches!(&metric.data, Some(Data::Sum(sum)) if sum.data_points.is_empty())
+}
+
+fn is_applying(point: &NumberDataPoint) -> bool {
+    attribute(&point.attributes, THREAD_ROLE) == Some(ThreadRole::Apply.as_str())
+}
+
+fn owned(point: &NumberDataPoint, key: &str) -> String {
+    attribute(&point.attributes, key).unwrap_or_default().to_owned()
+}
+
+fn value(point: &NumberDataPoint) -> Option<f64> {
+    number(point).filter(|value| !is_ended(point.flags) && value.is_finite())
+}
+
 fn thread_point(point: &NumberDataPoint) -> Option<ThreadPoint> {
-    if attribute(&point.attributes, THREAD_ROLE) != Some(ThreadRole::Apply.as_str()) {
+    if !is_applying(point) {
         return None;
     }
     Some(ThreadPoint {
         thread: integer_attribute(&point.attributes, THREAD_ID)?,
-        state: attribute(&point.attributes, THREAD_STATE)?.to_owned(),
+        doing: Doing {
+            state: attribute(&point.attributes, THREAD_STATE)?.to_owned(),
+            subject: Subject::of(&point.attributes),
+            device: owned(point, SYSTEM_DEVICE),
+        },
+        path: owned(point, FILE_PATH),
+        seconds: value(point),
+    })
+}
+
+fn operation_point(point: &NumberDataPoint) -> Option<OperationPoint> {
+    is_applying(point).then(|| OperationPoint {
         subject: Subject::of(&point.attributes),
-        path: attribute(&point.attributes, FILE_PATH).unwrap_or_default().to_owned(),
-        seconds: if is_ended(point.flags) { None } else { number(point) },
+        path: owned(point, FILE_PATH),
+        operation: owned(point, IO_OPERATION),
+        seconds: value(point),
+    })
+}
+
+fn device_point(measure: Measure, point: &NumberDataPoint) -> Option<DevicePoint> {
+    let text = |key| attribute(&point.attributes, key).filter(|text| !text.is_empty()).map(str::to_owned);
+    Some(DevicePoint {
+        measure,
+        device: text(SYSTEM_DEVICE)?,
+        culprit: text(BLAME_CULPRIT),
+        role: text(THREAD_ROLE),
+        thread: integer_attribute(&point.attributes, THREAD_ID),
+        subject: Subject::of(&point.attributes),
+        path: owned(point, FILE_PATH),
+        value: value(point),
+    })
+}
+
+fn work_point(point: &NumberDataPoint) -> Option<WorkPoint> {
+    let told = |key, yes: &str, no: &str| match attribute(&point.attributes, key)? {
+        text if text == yes => Some(true),
+        text if text == no => Some(false),
+        _ => None,
+    };
+    Some(WorkPoint {
+        channel: owned(point, REPLICATION_CHANNEL),
+        applied: told(WORK_STAGE, "applied", "received")?,
+        drops: told(WORK_KIND, "drop", "block")?,
+        subject: Subject::of(&point.attributes),
+        path: owned(point, FILE_PATH),
+        items: value(point),
     })
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::owner::{Owner, Subject};
+use super::owner::Owner;
 
 /// A row that is shown stays until a row that is not exceeds it by this factor, so that two rows of about the same
 /// size do not take turns.
@@ -29,11 +29,7 @@ impl Top {
         ranked.sort_by(|left, right| right.1.total_cmp(&left.1).then_with(|| left.0.cmp(right.0)));
         let mut rows: BTreeMap<Owner, f64> = BTreeMap::new();
         for (position, (owner, _)) in ranked.iter().enumerate() {
-            let row = if position < k {
-                (*owner).clone()
-            } else {
-                Owner { cause: owner.cause, subject: Subject::other() }
-            };
+            let row = if position < k { (*owner).clone() } else { (*owner).clone().into_other() };
             *rows.entry(row).or_default() += owed.get(*owner).copied().unwrap_or(0.0);
         }
         self.shown = ranked.iter().take(k).map(|(owner, _)| (*owner).clone()).collect();
@@ -45,10 +41,10 @@ impl Top {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lag_attribution::owner::Cause;
+    use crate::lag_attribution::owner::{Cause, Subject};
 
     fn table(name: &str) -> Owner {
-        Owner { cause: Cause::Replay, subject: Subject { table: Some(name.into()), ..Subject::default() } }
+        Owner::about(Cause::Replay, Subject { table: Some(name.into()), ..Subject::default() })
     }
 
     #[test]

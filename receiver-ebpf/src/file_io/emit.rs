@@ -10,9 +10,10 @@ use std::{
 use blameio_pipeline::{
     ServerIdentity, ThreadRole,
     attribute::{
-        FILE_DEVICE, FILE_GENERATION, FILE_INODE, FILE_PATH, IO_OPERATION, LOST_REASON, SERVICE_NAME,
-        THREAD_ID, THREAD_ROLE, THREAD_STATE,
+        DISK_IO_DIRECTION, FILE_DEVICE, FILE_GENERATION, FILE_INODE, FILE_PATH, IO_OPERATION, LOST_REASON,
+        SYSTEM_DEVICE, THREAD_ID, THREAD_ROLE, THREAD_STATE,
     },
+    machine::host_resource,
     metrics::{MetricsBuilder, PointTime, key_value, unix_nano},
     signal,
 };
@@ -21,10 +22,14 @@ use opentelemetry_proto::tonic::{
     collector::metrics::v1::ExportMetricsServiceRequest,
     common::v1::KeyValue,
     metrics::v1::{ExponentialHistogramDataPoint, exponential_histogram_data_point::Buckets},
-    resource::v1::Resource,
 };
 
-use super::{others::Others, watch::Watch};
+use super::{
+    disk::{Disk, DiskAccount, DiskKey},
+    leaf::Leaves,
+    others::Others,
+    watch::Watch,
+};
 use crate::{
     DURATION_ZERO_SECONDS, DurationRow, FileId, IoRow, Operation, Probes, Snapshot, ThreadRow, ThreadState,
 };
@@ -49,9 +54,14 @@ pub(super) struct Emitter {
     start: u64,
     everything_due: Instant,
     io: HashMap<IoKey, (u64, u64)>,
-    threads: HashMap<ThreadKey, u64>,
+    /// With the disk that the first point named: a series keeps its attributes.
+    threads: HashMap<ThreadKey, (u64, Option<Arc<str>>)>,
     /// Counts and sums.
     durations: HashMap<(FileId, u16, Operation), (u64, u64)>,
+    disk: DiskAccount,
+    leaves: Leaves,
+    /// The disks of files; of those that are known.
+    file_leaves: HashMap<FileId, Arc<str>>,
     names: HashMap<FileId, Name>,
     /// Servers of threads that have ended, until their last time has been handed on.
     thread_servers: HashMap<u32, u16>,
@@ -68,6 +78,9 @@ impl Emitter {
             io: HashMap::new(),
             threads: HashMap::new(),
             durations: HashMap::new(),
+            disk: DiskAccount::default(),
+            leaves: Leaves::default(),
+            file_leaves: HashMap::new(),
             names: HashMap::new(),
             thread_servers: HashMap::new(),
             removals: 0,
@@ -115,13 +128,18 @@ impl Emitter {
             if let Some(server) = server {
                 self.thread_servers.insert(row.tid, server);
                 if let Some(builder) = builder(&mut builders, server) {
-                    self.thread(row, everything, time, builder, probes);
+                    self.thread(row, everything, time, builder, (watch, probes));
                 }
             }
         }
         for row in &snapshot.durations {
             if let Some(builder) = builder(&mut builders, row.server) {
                 self.duration(row, everything, time, builder, probes);
+            }
+        }
+        for (key, disk) in self.disk.take(snapshot, everything, Instant::now()) {
+            if let Some(builder) = builder(&mut builders, key.1) {
+                self.disk(&key, &disk, time, builder, (watch, probes));
             }
         }
         // Looking at every row costs: only when there is something to find.
@@ -135,7 +153,7 @@ impl Emitter {
             .filter(|builder| !builder.is_empty())
             .map(MetricsBuilder::finish)
             .collect();
-        let others = self.others.emit(&snapshot.others, everything, time);
+        let others = self.others.emit(&snapshot.others, &mut self.leaves, everything, time);
         resource_metrics.extend(others.map(MetricsBuilder::finish));
         resource_metrics.extend(lost(snapshot, time).map(MetricsBuilder::finish));
         ExportMetricsServiceRequest { resource_metrics }
@@ -190,17 +208,21 @@ impl Emitter {
         everything: bool,
         time: PointTime,
         builder: &mut MetricsBuilder,
-        probes: &mut Probes,
+        (watch, probes): (&Watch, &mut Probes),
     ) {
         let key = (row.tid, row.state, row.file);
-        if self.threads.insert(key, row.ns) == Some(row.ns) && !everything {
-            return;
-        }
+        let server = self.thread_servers.get(&row.tid).copied().unwrap_or_default();
+        let leaf = match self.threads.get(&key) {
+            Some((ns, _)) if *ns == row.ns && !everything => return,
+            Some((_, leaf)) => leaf.clone(),
+            None => row.file.and_then(|file| self.leaf(&file, server, watch)),
+        };
         let mut attributes = thread_attributes(&key);
         if row.state.has_file() {
-            let server = self.thread_servers.get(&row.tid).copied().unwrap_or_default();
             attributes.extend(self.file_attributes(row.file, server, probes));
+            attributes.extend(leaf.as_deref().map(leaf_attribute));
         }
+        self.threads.insert(key, (row.ns, leaf));
         builder.point(&signal::THREAD_TIME, seconds(row.ns), attributes, time);
     }
 
@@ -221,6 +243,46 @@ impl Emitter {
         let mut attributes = vec![key_value(IO_OPERATION, row.operation.as_str())];
         attributes.extend(self.file_attributes(Some(row.file), row.server, probes));
         builder.histogram(&signal::FILE_OPERATION_DURATION, histogram(row, attributes, time));
+    }
+
+    /// Points without a disk are those of bytes only: nobody competes for what is not known.
+    fn disk(
+        &mut self,
+        key: &DiskKey,
+        disk: &Disk,
+        time: PointTime,
+        builder: &mut MetricsBuilder,
+        (watch, probes): (&Watch, &mut Probes),
+    ) {
+        let (file, server, ..) = *key;
+        let mut attributes = disk_attributes(key);
+        attributes.extend(self.file_attributes(Some(file), server, probes));
+        for (direction, bytes) in [("read", disk.read), ("write", disk.written)] {
+            if bytes > 0 {
+                let mut attributes = attributes.clone();
+                attributes.push(key_value(DISK_IO_DIRECTION, direction));
+                builder.point(&signal::FILE_DISK_IO, integer(bytes), attributes, time);
+            }
+        }
+        let Some(leaf) = self.leaf(&file, server, watch) else { return };
+        attributes.push(leaf_attribute(&leaf));
+        builder.point(&signal::DEVICE_TIME, disk.seconds, attributes.clone(), time);
+        builder.point(&signal::DEVICE_OPERATIONS, whole(disk.operations), attributes, time);
+    }
+
+    /// The disk below a file.
+    fn leaf(&mut self, file: &FileId, server: u16, watch: &Watch) -> Option<Arc<str>> {
+        if *file == FileId::BY_PATH {
+            return None;
+        }
+        if let Some(leaf) = self.file_leaves.get(file) {
+            return Some(Arc::clone(leaf));
+        }
+        let view = watch.views().get(usize::from(server))?;
+        let process = view.processes.first().map(|process| process.pid);
+        let leaf = self.leaves.of(file.device, process)?;
+        self.file_leaves.insert(*file, Arc::clone(&leaf));
+        Some(leaf)
     }
 
     fn file_attributes(&mut self, file: Option<FileId>, server: u16, probes: &mut Probes) -> Vec<KeyValue> {
@@ -249,7 +311,7 @@ impl Emitter {
     fn end_missing(&mut self, snapshot: &Snapshot, time: PointTime, builders: &mut [Option<MetricsBuilder>]) {
         let io: HashSet<IoKey> =
             snapshot.io.iter().map(|row| (row.file, row.server, row.tid, row.role, row.operation)).collect();
-        for key in missing(&mut self.io, &io) {
+        for (key, _) in missing(&mut self.io, &io) {
             let Some(builder) = builder(builders, key.1) else { continue };
             let mut attributes = io_attributes(&key);
             attributes.extend(key.0.iter().flat_map(identity_attributes));
@@ -264,20 +326,36 @@ impl Emitter {
         }
         let threads: HashSet<ThreadKey> =
             snapshot.threads.iter().map(|row| (row.tid, row.state, row.file)).collect();
-        for key in missing(&mut self.threads, &threads) {
+        for (key, (_, leaf)) in missing(&mut self.threads, &threads) {
             let Some(server) = self.thread_servers.get(&key.0) else { continue };
             let Some(builder) = builder(builders, *server) else { continue };
             let mut attributes = thread_attributes(&key);
             attributes.extend(key.2.iter().flat_map(identity_attributes));
+            attributes.extend(leaf.as_deref().map(leaf_attribute));
             builder.ended(&signal::THREAD_TIME, attributes, time);
         }
         let durations: HashSet<_> =
             snapshot.durations.iter().map(|row| (row.file, row.server, row.operation)).collect();
-        for (file, server, operation) in missing(&mut self.durations, &durations) {
+        for ((file, server, operation), _) in missing(&mut self.durations, &durations) {
             let Some(builder) = builder(builders, server) else { continue };
             let mut attributes = vec![key_value(IO_OPERATION, operation.as_str())];
             attributes.extend(identity_attributes(&file));
             builder.ended(&signal::FILE_OPERATION_DURATION, attributes, time);
+        }
+        for key in self.disk.missing(snapshot) {
+            let Some(builder) = builder(builders, key.1) else { continue };
+            let mut attributes = disk_attributes(&key);
+            attributes.extend(identity_attributes(&key.0));
+            for direction in ["read", "write"] {
+                let mut attributes = attributes.clone();
+                attributes.push(key_value(DISK_IO_DIRECTION, direction));
+                builder.ended(&signal::FILE_DISK_IO, attributes, time);
+            }
+            let Some(leaf) = self.file_leaves.get(&key.0) else { continue };
+            attributes.push(leaf_attribute(leaf));
+            for metric in [&signal::DEVICE_TIME, &signal::DEVICE_OPERATIONS] {
+                builder.ended(metric, attributes.clone(), time);
+            }
         }
         let live: HashSet<u32> = self.threads.keys().map(|key| key.0).collect();
         self.thread_servers.retain(|tid, _| live.contains(tid));
@@ -287,8 +365,10 @@ impl Emitter {
             .filter_map(|key| key.0)
             .chain(self.threads.keys().filter_map(|key| key.2))
             .chain(self.durations.keys().map(|key| key.0))
+            .chain(self.disk.files())
             .collect();
         self.names.retain(|file, _| files.contains(file));
+        self.file_leaves.retain(|file, _| files.contains(file));
     }
 }
 
@@ -300,12 +380,9 @@ fn below_data_directory(tail: &str) -> Option<&str> {
     })
 }
 
-fn missing<K: Copy + Eq + Hash, V>(known: &mut HashMap<K, V>, present: &HashSet<K>) -> Vec<K> {
-    let gone: Vec<K> = known.keys().filter(|key| !present.contains(key)).copied().collect();
-    for key in &gone {
-        known.remove(key);
-    }
-    gone
+/// Takes out what is not present any more.
+fn missing<K: Copy + Eq + Hash, V>(known: &mut HashMap<K, V>, present: &HashSet<K>) -> Vec<(K, V)> {
+    known.extract_if(|key, _| !present.contains(key)).collect()
 }
 
 fn builder(builders: &mut [Option<MetricsBuilder>], server: u16) -> Option<&mut MetricsBuilder> {
@@ -321,6 +398,18 @@ fn io_attributes((_, _, tid, role, operation): &IoKey) -> Vec<KeyValue> {
         attributes.push(key_value(THREAD_ID, i64::from(*tid)));
     }
     attributes
+}
+
+fn disk_attributes((_, _, tid, role): &DiskKey) -> Vec<KeyValue> {
+    let mut attributes = vec![key_value(THREAD_ROLE, ThreadRole::from_code(*role).as_str())];
+    if let Some(tid) = tid {
+        attributes.push(key_value(THREAD_ID, i64::from(*tid)));
+    }
+    attributes
+}
+
+fn leaf_attribute(leaf: &str) -> KeyValue {
+    key_value(SYSTEM_DEVICE, leaf)
 }
 
 fn thread_attributes((tid, state, _): &ThreadKey) -> Vec<KeyValue> {
@@ -356,10 +445,9 @@ fn histogram(row: &DurationRow, attributes: Vec<KeyValue>, time: PointTime) -> E
     }
 }
 
-/// What was lost is the agent's, not a server's: the maps are shared.
+/// What was lost is the host's, not a server's: the maps are shared.
 fn lost(snapshot: &Snapshot, time: PointTime) -> Option<MetricsBuilder> {
-    let resource = Resource { attributes: vec![key_value(SERVICE_NAME, "blameio")], ..Resource::default() };
-    let mut builder = MetricsBuilder::new(resource, SCOPE);
+    let mut builder = MetricsBuilder::new(host_resource(), SCOPE);
     for (reason, count) in &snapshot.lost {
         builder.point(&signal::FILE_LOST, integer(*count), vec![key_value(LOST_REASON, *reason)], time);
     }
@@ -368,6 +456,16 @@ fn lost(snapshot: &Snapshot, time: PointTime) -> Option<MetricsBuilder> {
 
 pub(super) fn integer(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// The whole part; shares of write-back add up over time.
+fn whole(operations: f64) -> i64 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the whole part is meant; an operation takes longer than 1 ns"
+    )]
+    let whole = operations as i64;
+    whole
 }
 
 pub(super) fn seconds(nanoseconds: u64) -> f64 {
@@ -381,3 +479,7 @@ fn wall_clock(monotonic_ns: u64) -> u64 {
         .map_or(monotonic_ns, |time| u64::try_from(Duration::from(time).as_nanos()).unwrap_or(u64::MAX));
     now.saturating_sub(monotonic.saturating_sub(monotonic_ns))
 }
+
+#[cfg(test)]
+#[path = "emit_tests.rs"]
+mod tests;

@@ -15,8 +15,11 @@ use blameio_pipeline::{
 };
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 
-use super::emit::{SCOPE, integer, seconds};
-use crate::{Other, OtherRow, cgroup::Cgroups, device};
+use super::{
+    emit::{SCOPE, integer, seconds},
+    leaf::{Leaves, has_holders},
+};
+use crate::{Other, OtherRow, cgroup::Cgroups};
 
 /// Culprits of one device with a name of their own; all others are `(other)`.
 const MOST_CULPRITS: usize = 32;
@@ -70,6 +73,7 @@ impl Others {
     pub(super) fn emit(
         &mut self,
         rows: &[OtherRow],
+        leaves: &mut Leaves,
         everything: bool,
         time: PointTime,
     ) -> Option<MetricsBuilder> {
@@ -89,7 +93,7 @@ impl Others {
             if grown == (0, 0) {
                 continue;
             }
-            let device = self.devices.entry(row.device).or_insert_with(|| known(row.device));
+            let device = self.devices.entry(row.device).or_insert_with(|| known(row.device, leaves));
             if device.is_part && row.by_kernel {
                 continue;
             }
@@ -135,10 +139,9 @@ impl Others {
     }
 }
 
-fn known(number: u32) -> Device {
-    let leaf = device::leaf_of(number);
-    let leaf = leaf.unwrap_or_else(|| format!("{}:{}", number >> 20, number & 0xf_ffff));
-    Device { leaf: Arc::from(leaf), is_part: device::is_part(number) }
+fn known(number: u32, leaves: &mut Leaves) -> Device {
+    let unknown = || Arc::from(format!("{}:{}", number >> 20, number & 0xf_ffff));
+    Device { leaf: leaves.of(number, None).unwrap_or_else(unknown), is_part: has_holders(number) }
 }
 
 fn name(other: &Other, cgroups: &mut Cgroups) -> String {

@@ -36,3 +36,16 @@ pub(crate) fn plain(number: c_long, fd: &impl AsRawFd, arguments: [i64; 3]) -> i
     let [second, third, fourth] = arguments;
     call(number, [i64::from(fd.as_raw_fd()), second, third, fourth, 0, 0])
 }
+
+/// How many pages of a file are in the page cache.
+pub(crate) fn cached_pages(file: &impl AsRawFd, length: u64) -> usize {
+    let size = i64::try_from(length).unwrap();
+    let fd = i64::from(file.as_raw_fd());
+    let (protection, flags) = (i64::from(libc::PROT_READ), i64::from(libc::MAP_SHARED));
+    let mapped = call(libc::SYS_mmap, [0, size, protection, flags, fd, 0]);
+    assert!(mapped > 0);
+    let mut pages = vec![0_u8; usize::try_from(length.div_ceil(4096)).unwrap()];
+    assert_eq!(call(libc::SYS_mincore, [mapped, size, address(pages.as_mut_ptr()), 0, 0, 0]), 0);
+    assert_eq!(call(libc::SYS_munmap, [mapped, size, 0, 0, 0, 0]), 0);
+    pages.iter().filter(|page| **page & 1 == 1).count()
+}

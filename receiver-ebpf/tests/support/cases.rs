@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::calls::{call, plain, with_buffer, with_vector};
 use super::rings;
+use super::roads::travel;
 use super::{CASE, DIRECTORY};
 
 /// The size of `data` before the cases begin.
@@ -73,6 +74,7 @@ pub(crate) fn play() {
         "aio" => rings::aio(directory),
         "aio_forgotten" => rings::aio_forgotten(directory),
         "aio_waits" => rings::aio_waits(directory),
+        "roads" => roads(directory),
         other => panic!("no case {other}"),
     };
     say(&format!("done {said}"));
@@ -186,6 +188,18 @@ fn parent() -> String {
     String::new()
 }
 
+/// Takes one road after the other, as it is told.
+fn roads(directory: &Path) -> String {
+    loop {
+        say("next");
+        let mut line = String::new();
+        if std::io::stdin().lock().read_line(&mut line).unwrap() == 0 {
+            return String::new();
+        }
+        travel(directory, line.trim_end());
+    }
+}
+
 /// Reads, renames and removes files as it is told: a word and a name, or two.
 fn files(directory: &Path) -> String {
     loop {
@@ -236,7 +250,10 @@ fn states(directory: &Path) -> String {
     let block = &mut memory[start..start + 8192];
     loop {
         let end = Instant::now() + Duration::from_millis(400);
-        while Instant::now() < end {
+        // A slow disk may take all that time for the first.
+        let mut left = 6;
+        while Instant::now() < end || left > 0 {
+            left = i32::max(left - 1, 0);
             let spin = Instant::now() + Duration::from_millis(5);
             while Instant::now() < spin {
                 std::hint::spin_loop();

@@ -4,7 +4,9 @@
 
 pub(crate) mod calls;
 pub(crate) mod cases;
+pub(crate) mod mounts;
 pub(crate) mod rings;
+pub(crate) mod roads;
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::MetadataExt;

@@ -17,7 +17,9 @@ use super::{
     ReplicationSettings,
     emit::{Report, Status, info_attributes, report},
     lag::{LagMeter, Positions},
+    log,
     waits::Waits,
+    work::Ledger,
 };
 
 /// How often what changes rarely is asked for.
@@ -27,11 +29,13 @@ const INFO_INTERVAL: Duration = Duration::from_secs(10);
 const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What the looks of one channel found so far. Held by its tasks; the lock is never kept over a wait.
-struct Channel {
+pub(super) struct Channel {
     origin: Instant,
     meter: LagMeter,
     waits: Waits,
-    last: Option<ReplicaSample>,
+    /// Work that the log asks for; `None` where it is not read.
+    pub(super) work: Option<Ledger>,
+    pub(super) last: Option<ReplicaSample>,
     info: ReplicaInfo,
     /// Whose the looks are: another instance starts anew.
     instance: Option<Uuid>,
@@ -43,13 +47,14 @@ struct Channel {
     failing: Option<String>,
 }
 
-type Shared = Arc<Mutex<Channel>>;
+pub(super) type Shared = Arc<Mutex<Channel>>;
 
 pub(super) async fn run(database: Database, settings: ReplicationSettings, output: Output, control: Control) {
     let shared: Shared = Arc::new(Mutex::new(Channel {
         origin: Instant::now(),
         meter: LagMeter::default(),
         waits: Waits::default(),
+        work: None,
         last: None,
         info: ReplicaInfo::default(),
         instance: None,
@@ -67,6 +72,9 @@ pub(super) async fn run(database: Database, settings: ReplicationSettings, outpu
             settings.sample_interval,
             end.clone(),
         ));
+    }
+    if settings.read_log {
+        tokio::spawn(log::follow(database.clone(), Arc::clone(&shared), end.clone()));
     }
     let mut replica = database.replica();
     let mut looks = interval(settings.sample_interval);
@@ -104,7 +112,7 @@ pub(super) async fn run(database: Database, settings: ReplicationSettings, outpu
     }
 }
 
-fn lock(shared: &Shared) -> std::sync::MutexGuard<'_, Channel> {
+pub(super) fn lock(shared: &Shared) -> std::sync::MutexGuard<'_, Channel> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -206,10 +214,22 @@ fn collect_batch(database: &Database, shared: &Shared, start: SystemTime) -> Opt
     let lag = if is_replica { channel.meter.measure(positions.as_ref()) } else { None };
     let told = lag.as_ref().map(|lag| info_attributes(lag, &channel.info));
     let told_before = std::mem::replace(&mut channel.told, told.clone());
-    let ended_waits = channel.waits.expire(Instant::now());
+    let now = Instant::now();
+    let ended_waits = channel.waits.expire(now);
+    let at = sample.map_or_else(SystemTime::now, |sample| sample.at);
+    let work = channel.work.as_mut().filter(|work| work.instance == identity.instance_id);
+    let work = work.map_or_else(Vec::new, |work| {
+        if !is_replica {
+            return work.finish(now, at);
+        }
+        if let Some(replayed) = sample.and_then(|sample| sample.replayed) {
+            work.applied(replayed);
+        }
+        work.points(now, at)
+    });
     let report_of = Report {
         identity,
-        at: sample.map_or_else(SystemTime::now, |sample| sample.at),
+        at,
         start,
         lag,
         sample,
@@ -218,6 +238,7 @@ fn collect_batch(database: &Database, shared: &Shared, start: SystemTime) -> Opt
         told_before,
         waits: &channel.waits,
         ended_waits,
+        work,
         status: Status::of(sample, &channel.info),
     };
     let resource = report(&report_of);

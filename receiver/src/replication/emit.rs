@@ -17,6 +17,7 @@ use opentelemetry_proto::tonic::{common::v1::KeyValue, metrics::v1::ResourceMetr
 use super::{
     lag::{Lag, Stages},
     waits::{WaitKey, Waits},
+    work::WorkPoint,
 };
 
 const SCOPE: &str = "blameio/replication";
@@ -88,14 +89,28 @@ pub(super) struct Report<'a> {
     pub(super) waits: &'a Waits,
     /// Rows of it that are no more.
     pub(super) ended_waits: Vec<WaitKey>,
+    /// Work that the log asks for, as far as it changed.
+    pub(super) work: Vec<WorkPoint>,
     /// The state.
     pub(super) status: Status,
 }
 
 /// The points of a report.
 pub(super) fn report(report: &Report<'_>) -> ResourceMetrics {
-    let Report { identity, at, start, lag, sample, info, told, told_before, waits, ended_waits, status } =
-        report;
+    let Report {
+        identity,
+        at,
+        start,
+        lag,
+        sample,
+        info,
+        told,
+        told_before,
+        waits,
+        ended_waits,
+        work,
+        status,
+    } = report;
     let base = vec![
         key_value(SERVER_ADDRESS, identity.address.as_str()),
         key_value(SERVER_PORT, i64::from(identity.port)),
@@ -162,6 +177,13 @@ pub(super) fn report(report: &Report<'_>) -> ResourceMetrics {
     }
     for key in ended_waits {
         builder.ended(&signal::REPLICATION_WAIT_TIME, with(key.attributes()), sum);
+    }
+    for WorkPoint { attributes, value, start } in work {
+        let time = PointTime { start: *start.min(&now.at), at: now.at };
+        match value {
+            Some(value) => builder.point(&signal::REPLICATION_WORK, *value, with(attributes.clone()), time),
+            None => builder.ended(&signal::REPLICATION_WORK, with(attributes.clone()), time),
+        }
     }
     builder.finish()
 }

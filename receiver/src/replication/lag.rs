@@ -118,7 +118,10 @@ impl LagMeter {
         let measured = positions.and_then(|positions| {
             self.by_primary(positions).or_else(|| {
                 // A primary that was there and is silent is not replaced by a blinder source.
-                if self.primary_seen.is_some() { None } else { self.by_local(positions) }
+                if self.primary_seen.is_some() {
+                    return None;
+                }
+                self.by_local(positions).or_else(|| self.by_engine(positions))
             })
         });
         let measured = measured.zip(positions).and_then(|(lag, positions)| {
@@ -155,6 +158,16 @@ impl LagMeter {
                 Passed::NotYet => 0.0,
             });
         Some(Lag { total, transport, source: Source::Primary, stale: false })
+    }
+
+    /// A replica that has never had a stream tells no position that it received: the age of the last commit that it
+    /// applied is all there is, and on a quiet primary it grows though nothing is behind.
+    fn by_engine(&self, positions: &Positions) -> Option<Lag> {
+        if positions.received.is_some() || self.last.is_some_and(|last| last.source != Source::Engine) {
+            return None;
+        }
+        let total = positions.commit_age?.as_secs_f64();
+        Some(Lag { total, transport: None, source: Source::Engine, stale: true })
     }
 
     fn by_local(&self, positions: &Positions) -> Option<Lag> {
@@ -259,6 +272,34 @@ mod tests {
         assert_eq!(held.total, known.total);
         // Everything that the silent primary ever told is applied: what it did since is not known.
         assert!(meter.measure(Some(&at(30.0, 1000, 1000))).unwrap().stale);
+    }
+
+    #[test]
+    fn without_stream_and_primary_the_engines_word_is_told_and_never_fresh() {
+        let mut meter = LagMeter::default();
+        let positions = |now: f64| Positions {
+            at: now,
+            replayed: Some(100),
+            commit_age: Some(Duration::from_secs_f64(now)),
+            ..Positions::default()
+        };
+        meter.measure(Some(&positions(1.0)));
+        let lag = meter.measure(Some(&positions(3.0))).unwrap();
+        assert_eq!((lag.total, lag.source, lag.stale), (3.0, Source::Engine, true));
+        let lag = meter.measure(Some(&positions(8.0))).unwrap();
+        assert_eq!((lag.total, lag.stale), (8.0, true));
+    }
+
+    #[test]
+    fn a_stream_that_was_lost_for_an_archive_holds_its_lag() {
+        let mut meter = LagMeter::default();
+        meter.replica(&at(0.0, 100, 100));
+        meter.replica(&at(1.0, 200, 100));
+        let known = meter.measure(Some(&at(3.0, 200, 150))).unwrap();
+        let archive =
+            Positions { received: None, commit_age: Some(Duration::from_mins(1)), ..at(9.0, 0, 180) };
+        let held = meter.measure(Some(&archive)).unwrap();
+        assert_eq!((held.total, held.stale), (known.total, true));
     }
 
     #[test]

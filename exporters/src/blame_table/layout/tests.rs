@@ -19,6 +19,7 @@ fn row(seconds: f64, cause: &str, table: &str, index: &str, kind: &str) -> Row {
         table: table.to_owned(),
         index: index.to_owned(),
         kind: kind.to_owned(),
+        ..Row::default()
     }
 }
 
@@ -234,4 +235,32 @@ fn a_server_that_is_down_for_long_is_one_line() {
     assert_eq!(table(&view, 10, PLAIN), "orders-replica: DOWN since 22:13:20 UTC, lag was 6.19 s\n");
     let view = View { lag: None, ..view };
     assert_eq!(table(&view, 10, PLAIN), "orders-replica: DOWN since 22:13:20 UTC\n");
+}
+
+#[test]
+fn who_keeps_a_device_busy_is_named_where_the_table_would_be_or_beside_it() {
+    let by = |culprit: &str, role: &str, row: Row| Row {
+        culprit: culprit.to_owned(),
+        role: role.to_owned(),
+        ..row
+    };
+    let view = View {
+        rows: vec![
+            by("/system.slice/backup.service", "", row(5.0, "contention", "", "", "")),
+            by("", "client", row(4.0, "contention", "items", "", "heap")),
+            by("billing", "vacuum", row(2.0, "contention", "items", "", "heap")),
+            by("cpu limit of its cgroup", "", row(1.4, "cpu", "", "", "")),
+        ],
+        now: vec![],
+        ..view()
+    };
+    let shown = table(&view, 9, PLAIN);
+    for line in [
+        "      5.00 s   40 %  #####         contention  …stem.slice/backup.service",
+        "      4.00 s   32 %  ####          contention  shop.public.items           by client",
+        "      2.00 s   16 %  ##            contention  shop.public.items           by billing, vacuum",
+        "      1.40 s   11 %  #             cpu         cpu limit of its cgroup",
+    ] {
+        assert!(shown.lines().any(|shown| shown == line), "{line}\n{shown}");
+    }
 }

@@ -1,0 +1,66 @@
+//! Points of files whose name is still looked for. A file that was written once may not be heard of again for a minute,
+//! so what it grew by is kept here and counted as soon as the catalog has answered. Bounded.
+
+use std::collections::HashMap;
+
+use blameio_databases::CatalogReader;
+use opentelemetry_proto::tonic::metrics::v1::{ExponentialHistogramDataPoint, NumberDataPoint};
+
+use super::{point::RawKey, series::Series};
+
+/// Most points that are kept; more are left for their next report.
+const KEPT: usize = 16_384;
+
+/// A point that waits for a name.
+#[derive(Clone, Debug)]
+pub(super) enum Held {
+    /// Of the metric at this position.
+    Number(usize, NumberDataPoint),
+    /// A histogram.
+    Histogram(ExponentialHistogramDataPoint),
+}
+
+/// The last point of each series that waits, and whether the series has ended since.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    points: HashMap<(usize, RawKey), (Held, bool)>,
+}
+
+impl Waiting {
+    /// Keeps a point instead of an earlier one of its series.
+    pub(super) fn hold(&mut self, metric: usize, key: RawKey, held: Held) {
+        if self.points.len() < KEPT || self.points.contains_key(&(metric, key.clone())) {
+            self.points.insert((metric, key), (held, false));
+        }
+    }
+
+    /// A newer point of the series is counted.
+    pub(super) fn forget(&mut self, metric: usize, key: &RawKey) {
+        if !self.points.is_empty() {
+            self.points.remove(&(metric, key.clone()));
+        }
+    }
+
+    /// Whether a series that ends still waits; what it grew by is then counted with its name, and the series ended.
+    pub(super) fn end(&mut self, metric: usize, key: &RawKey) -> bool {
+        if self.points.is_empty() {
+            return false;
+        }
+        self.points.get_mut(&(metric, key.clone())).map(|(_, ended)| *ended = true).is_some()
+    }
+}
+
+impl Series {
+    /// Counts what has waited and has a name by now, or will have none soon.
+    pub(super) fn settle(&mut self, catalog: &CatalogReader, limit: usize) {
+        for ((metric, key), (held, ended)) in std::mem::take(&mut self.waiting.points) {
+            match held {
+                Held::Number(metric, point) => self.number(metric, &point, catalog, limit),
+                Held::Histogram(point) => self.histogram(&point, catalog, limit),
+            }
+            if ended && !self.waiting.end(metric, &key) {
+                self.end(metric, &key);
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Write-back is shared out among those who made the pages dirty, and no byte is lost.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::WriteBackRow;
+
+const FILE: FileId = FileId { device: 1 << 20, generation: 1, inode: 7 };
+
+fn row(role: u8, operation: Operation, bytes: u64, dirtied_bytes: u64) -> DeviceRow {
+    let operations = u64::from(bytes > 0);
+    DeviceRow {
+        file: FILE,
+        server: 0,
+        tid: None,
+        role,
+        operation,
+        operations,
+        bytes,
+        time_ns: bytes,
+        dirtied_bytes,
+    }
+}
+
+fn written(bytes: u64) -> WriteBackRow {
+    WriteBackRow { file: FILE, host: FILE, operations: 2, bytes, time_ns: 2_000_000_000 }
+}
+
+fn snapshot(device: Vec<DeviceRow>, write_back: Vec<WriteBackRow>) -> Snapshot {
+    Snapshot { device, write_back, ..Snapshot::default() }
+}
+
+fn of(found: &[(DiskKey, Disk)], role: u8) -> Disk {
+    found.iter().find(|(key, _)| key.3 == role).map(|(_, disk)| *disk).unwrap_or_default()
+}
+
+#[test]
+fn write_back_is_charged_in_proportion_to_what_was_made_dirty() {
+    let now = Instant::now();
+    let mut account = DiskAccount::default();
+    let dirty = vec![row(1, Operation::Write, 0, 3000), row(2, Operation::Extend, 0, 1000)];
+    assert!(
+        account.take(&snapshot(dirty.clone(), Vec::new()), false, now).is_empty(),
+        "nothing is written yet"
+    );
+    let found = account.take(&snapshot(dirty.clone(), vec![written(4000)]), false, now);
+    assert_eq!(of(&found, 1), Disk { read: 0, written: 3000, operations: 1.5, seconds: 1.5 });
+    assert_eq!(of(&found, 2), Disk { read: 0, written: 1000, operations: 0.5, seconds: 0.5 });
+    assert!(account.take(&snapshot(dirty, vec![written(4000)]), false, now).is_empty(), "nothing moved");
+}
+
+#[test]
+fn write_back_waits_for_whom_to_charge() {
+    let now = Instant::now();
+    let mut account = DiskAccount::default();
+    assert!(account.take(&snapshot(Vec::new(), vec![written(4096)]), false, now).is_empty());
+    let found =
+        account.take(&snapshot(vec![row(3, Operation::Write, 0, 4096)], vec![written(4096)]), false, now);
+    assert_eq!(of(&found, 3).written, 4096);
+}
+
+#[test]
+fn what_was_dirty_long_ago_is_not_charged_any_more() {
+    let now = Instant::now();
+    let mut account = DiskAccount::default();
+    let mut device = vec![row(1, Operation::Write, 0, 1_000_000)];
+    account.take(&snapshot(device.clone(), Vec::new()), false, now);
+    device.push(row(2, Operation::Write, 0, 4096));
+    let later = now + DIRTY * 3;
+    let found = account.take(&snapshot(device, vec![written(4096)]), false, later);
+    assert_eq!((of(&found, 1).written, of(&found, 2).written), (0, 4096));
+}
+
+#[test]
+fn a_row_that_comes_back_begins_at_0_and_one_that_is_gone_ends() {
+    let now = Instant::now();
+    let mut account = DiskAccount::default();
+    account.take(&snapshot(vec![row(1, Operation::Read, 500, 0)], Vec::new()), false, now);
+    let found = account.take(&snapshot(vec![row(1, Operation::Read, 100, 0)], Vec::new()), false, now);
+    assert_eq!(of(&found, 1).read, 600);
+    assert_eq!(account.missing(&Snapshot::default()), [(FILE, 0, None, 1)]);
+    assert_eq!(account.files().count(), 0);
+}
+
+proptest! {
+    #[test]
+    fn every_byte_is_charged_once(dirty in proptest::collection::vec(1..1_000_000_u64, 1..5), rounds in proptest::collection::vec(0..2_000_000_u64, 1..6)) {
+        let now = Instant::now();
+        let mut account = DiskAccount::default();
+        let rows: Vec<_> = (0..).zip(&dirty).map(|(role, bytes)| row(role, Operation::Write, 0, *bytes)).collect();
+        let mut bytes = 0;
+        let mut found = Vec::new();
+        for more in rounds {
+            bytes += more;
+            account.take(&snapshot(rows.clone(), vec![written(bytes)]), false, now);
+            found = account.take(&snapshot(rows.clone(), vec![written(bytes)]), true, now);
+        }
+        prop_assert_eq!(found.iter().map(|(_, disk)| disk.written).sum::<u64>(), bytes);
+    }
+}
