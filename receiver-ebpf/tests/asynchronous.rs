@@ -12,8 +12,8 @@ mod support;
 
 use std::path::Path;
 
-use blameio_receiver_ebpf::{Limits, Operation, Probes, Snapshot, ThreadState};
-use support::{Player, cases, load_or_skip, lost, of_file, of_server, rings, sum, until};
+use blameio_receiver_ebpf::{DeviceRow, Limits, Operation, Probes, Snapshot, ThreadState};
+use support::{Player, assert_kept, cases, load_or_skip, lost, of_file, of_server, rings, sum, until};
 use tempfile::TempDir;
 
 /// The child's side of the tests below.
@@ -60,7 +60,7 @@ fn assert_counts(snapshot: &Snapshot, path: &Path, expected: &[(Operation, (u64,
         assert_eq!(rows.map(|row| row.count).sum::<u64>(), numbers.0, "durations of {operation:?}");
     }
     assert!(of_file(snapshot, path).all(|row| row.role == 3 && row.time_ns > 0));
-    assert!(snapshot.lost.iter().all(|(_, count)| *count == 0), "{:?}", snapshot.lost);
+    assert_kept(snapshot, "requests");
 }
 
 #[test]
@@ -105,6 +105,25 @@ fn every_request_of_libaio_is_counted_with_its_bytes_and_errors() {
         );
         assert!(of_server(&snapshot, 61).all(|row| row.tid == critical.then_some(tid)));
         assert_eq!(probes.in_flight().unwrap().0, 0, "rows of requests are left");
+    }
+}
+
+#[test]
+fn a_request_of_io_uring_that_fills_or_dirties_pages_says_so() {
+    let test = "a_request_of_io_uring_that_fills_or_dirties_pages_says_so";
+    for case in ["uring_fills", "uring_fills_by_workers"] {
+        let Some((_, _, snapshot, directory, _)) = play_case(test, case, false) else { return };
+        let file = of_file(&snapshot, &directory.path().join("data")).find_map(|row| row.file).unwrap();
+        let device = |operation| {
+            let mut rows = snapshot.device.iter().filter(|row| row.file == file);
+            rows.find(|row| row.operation == operation).cloned().unwrap_or_else(|| {
+                panic!("{case}: no {operation:?} among {:?}", snapshot.device);
+            })
+        };
+        let read = device(Operation::Read);
+        assert!((8192..=65_536).contains(&read.bytes) && read.time_ns > 0, "{case}: {read:?}");
+        assert_eq!(device(Operation::Write).dirtied_bytes, 4096, "{case}");
+        assert_kept(&snapshot, case);
     }
 }
 
@@ -154,6 +173,14 @@ fn a_critical_thread_that_waits_for_its_requests_is_in_their_state() {
         let window = after.monotonic_ns - before.monotonic_ns;
         // Of another file was nothing.
         assert!(all.abs_diff(window) <= window / 1000, "{case}: {all} of {window} ns");
+        // All of it reached the disk: past the page cache, or to be synced.
+        for row in of_file(&after, &directory.path().join("data")) {
+            let same = |other: &&DeviceRow| other.tid == row.tid && other.operation == row.operation;
+            let device = after.device.iter().filter(|other| Some(other.file) == row.file).find(same);
+            let device = device.unwrap_or_else(|| panic!("{case}: {row:?}"));
+            assert_eq!((device.operations, device.bytes), (row.operations, row.bytes), "{case}: {row:?}");
+            assert_eq!(device.time_ns, row.time_ns, "{case}: {row:?}");
+        }
         for state in [ThreadState::Read, ThreadState::Write, ThreadState::Fsync] {
             assert!(spent(state) > 1_000_000, "{case}: {} ns in {state:?}", spent(state));
         }

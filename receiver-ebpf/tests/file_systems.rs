@@ -19,7 +19,7 @@ use blameio_receiver_ebpf::{Limits, Operation, Probes, Snapshot, ThreadState, pr
 use support::calls::{cached_pages, plain};
 use support::mounts::Mounted;
 use support::roads::{BLOCK, BLOCKS, DIRECT, OVERWRITTEN, PAGE, PREFETCHED, SIZE, TOUCHED};
-use support::{Player, cases, load_or_skip, until};
+use support::{Player, assert_kept, cases, load_or_skip, until};
 
 /// The child's side of the tests below.
 #[test]
@@ -92,11 +92,7 @@ impl Journey {
         let snapshot = self.probes.snapshot().unwrap();
         let inode = std::fs::metadata(&self.path).unwrap().ino();
         let (before, now) = (counted(&self.last, inode, operation), counted(&snapshot, inode, operation));
-        // What of everyone else was lost says nothing of the watched.
-        let of_others = ["flights map full", "bio not seen to end", "others map full"];
-        let own = |reason: &str| !of_others.contains(&reason);
-        let lost = snapshot.lost.iter().filter(|(reason, _)| own(reason)).all(|(_, count)| *count == 0);
-        assert!(lost, "{road}: {:?}", snapshot.lost);
+        assert_kept(&snapshot, road);
         self.last = snapshot;
         let delta = Counted {
             operations: now.operations - before.operations,

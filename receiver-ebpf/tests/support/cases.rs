@@ -69,6 +69,8 @@ pub(crate) fn play() {
         "spin" => spin(),
         "foreign" => foreign(directory),
         "uring" => rings::uring(directory),
+        "uring_fills" => rings::uring_fills(directory, false),
+        "uring_fills_by_workers" => rings::uring_fills(directory, true),
         "uring_silent" => rings::uring_silent(directory),
         "uring_waits" => rings::uring_waits(directory),
         "aio" => rings::aio(directory),

@@ -183,6 +183,22 @@ pub(crate) fn uring(directory: &Path) -> String {
     String::new()
 }
 
+/// Reads a page that is not in the page cache, and makes one dirty; by a worker of the kernel, or not.
+pub(crate) fn uring_fills(directory: &Path, by_worker: bool) -> String {
+    let Ok(mut ring) = IoUring::new(8) else { return "no io_uring".to_owned() };
+    let files = files(directory);
+    nix::fcntl::posix_fadvise(&files.plain, 0, 0, nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED)
+        .unwrap();
+    let fd = types::Fd(files.plain.as_raw_fd());
+    let mut memory = Aligned::new(64 * 1024);
+    let flags = if by_worker { squeue::Flags::ASYNC } else { squeue::Flags::empty() };
+    let read = opcode::Read::new(fd, memory.block(0, 8192), 8192).offset(0).build().flags(flags);
+    assert_eq!(submit(&mut ring, &[read]), [8192]);
+    let write = opcode::Write::new(fd, memory.block(0, 4096), 4096).offset(0).build().flags(flags);
+    assert_eq!(submit(&mut ring, &[write]), [4096]);
+    String::new()
+}
+
 /// Requests whose success the kernel tells nobody, and then some that it does.
 pub(crate) fn uring_silent(directory: &Path) -> String {
     let Ok(mut ring) = IoUring::new(64) else { return "no io_uring".to_owned() };
