@@ -3,15 +3,12 @@
 //! Replicas of one cluster share the system identifier, so it is never enough: the data directory, or for a
 //! remote server the address, makes the difference.
 
-use std::{
-    fs,
-    sync::{
-        OnceLock,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use blameio_pipeline::ServerIdentity;
+use blameio_pipeline::{
+    ServerIdentity,
+    machine::{host_id, host_name},
+};
 use uuid::Uuid;
 
 /// Name space of the agent's instance ids. Made once, at random; it must never change.
@@ -43,27 +40,6 @@ impl ClusterId {
             self.0.store(id, Ordering::Relaxed);
         }
     }
-}
-
-/// The name of this host.
-pub(crate) fn host_name() -> &'static str {
-    static NAME: OnceLock<String> = OnceLock::new();
-    NAME.get_or_init(|| {
-        nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default()
-    })
-}
-
-/// The id of this host, where it has one.
-pub(crate) fn host_id() -> Option<&'static str> {
-    static ID: OnceLock<Option<String>> = OnceLock::new();
-    ID.get_or_init(|| {
-        ["/etc/machine-id", "/var/lib/dbus/machine-id"]
-            .iter()
-            .filter_map(|path| fs::read_to_string(path).ok())
-            .map(|id| id.trim().to_owned())
-            .find(|id| !id.is_empty())
-    })
-    .as_deref()
 }
 
 /// The identity of one server.

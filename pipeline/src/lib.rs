@@ -9,6 +9,7 @@ pub mod component;
 pub mod graph;
 pub mod health;
 pub mod host;
+pub mod machine;
 pub mod metrics;
 pub mod output;
 pub mod role;

@@ -115,6 +115,22 @@ static __always_inline __u64 elapsed_of(struct slot *slot, __u8 operation, __s64
 	return elapsed;
 }
 
+/* What is known of an operation before it begins, by the flags of its file and its own (RWF_). */
+static __always_inline __u8 reaches(__u8 operation, __u32 file_flags, __u32 flags)
+{
+	__u8 reached = 0;
+
+	if (operation == OPERATION_FSYNC)
+		return REACHED_SYNCED;
+	if (operation != OPERATION_READ && operation != OPERATION_WRITE)
+		return 0;
+	if (file_flags & O_DIRECT)
+		reached |= REACHED_DIRECT;
+	if (operation == OPERATION_WRITE && (file_flags & O_DSYNC || flags & (RWF_DSYNC | RWF_SYNC)))
+		reached |= REACHED_SYNCED;
+	return reached;
+}
+
 /* `reached` is what is known already. */
 static __always_inline void account_begin(struct slot *slot, __u8 operation, __u8 reached, int untimed)
 {

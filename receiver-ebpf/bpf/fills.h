@@ -7,7 +7,7 @@
 #ifndef BLAMEIO_FILLS_H
 #define BLAMEIO_FILLS_H
 
-#include "account.h"
+#include "async.h"
 
 /* The fault has its page. */
 static __always_inline void fault_ends(struct slot *slot, __u32 tid)
@@ -52,7 +52,7 @@ static __always_inline int fault_reads(struct slot *slot, struct inode *host)
 
 static __always_inline void page_filled(struct folio *folio)
 {
-	struct slot *slot = slot_of(bpf_get_current_task_btf());
+	struct slot *slot = working_slot();
 	struct inode *host;
 
 	if (!slot)

@@ -63,12 +63,17 @@ struct bio_vec {
 	struct page *bv_page;
 };
 
+struct block_device {
+	__u32 bd_dev;
+};
+
 struct bvec_iter {
 	unsigned int bi_size;
 };
 
 struct bio {
 	struct bio *bi_next;
+	struct block_device *bi_bdev;
 	unsigned int bi_opf;
 	unsigned short bi_flags;
 	struct bvec_iter bi_iter;
@@ -123,6 +128,7 @@ struct signal_struct {
 
 struct task_struct {
 	unsigned int __state;
+	unsigned int flags;
 	int on_cpu;
 	int pid;
 	int tgid;

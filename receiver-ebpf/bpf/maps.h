@@ -20,6 +20,7 @@ enum operation {
 	OPERATION_TRUNCATE,
 	OPERATION_BY_PATH, /* of no known file: makes a state, and no row */
 	OPERATION_FAULT,   /* a page fault of a mapped file that reads */
+	OPERATION_AWAIT,   /* of asynchronous requests: makes the state of the oldest one, and no row */
 };
 
 /* Exclusive: a thread is in one of them at every moment. */
@@ -31,6 +32,7 @@ enum state {
 	STATE_FSYNC,
 	STATE_PREFETCH,
 	STATE_WAIT,
+	STATE_THROTTLED, /* could run, and its cgroup has used up its processor time */
 	STATE_UNKNOWN, /* watched, and not seen to move yet: the first move tells what it was */
 	STATES,
 	STATE_EXITED = STATES, /* no time is added any more */
@@ -48,6 +50,12 @@ enum lost {
 	LOST_DEVICE_FULL,
 	LOST_WRITE_BACK_FULL,
 	LOST_BIOS_FULL,
+	LOST_REQUESTS_FULL,
+	LOST_REQUEST_UNREADABLE,
+	LOST_REQUEST_UNFINISHED, /* its end was not seen */
+	LOST_FLIGHTS_FULL,
+	LOST_FLIGHT_UNFINISHED, /* its end was not seen */
+	LOST_OTHERS_FULL,
 	LOST_REASONS,
 };
 
@@ -113,6 +121,7 @@ struct slot {
 	__u8 reserved[2];
 	__u32 quick_ns; /* what the last read took that was timed and found all in the page cache */
 	__u64 quick_asked; /* the bytes that it asked for */
+	__u64 submitting; /* the address of the io_uring request that the thread gave the kernel last */
 };
 
 /*
@@ -207,6 +216,8 @@ struct thread {
 	struct file_id file; /* of the operation, in the states that have one */
 	__u64 state_ns[STATES];
 	__u64 unkept_ns[STATES]; /* the part of state_ns that found no room in thread_time */
+	__u64 queue;		 /* the address of the run queue it began to wait in, and how long that had been throttled */
+	__u64 throttled_before;
 };
 
 struct thread_time_key {

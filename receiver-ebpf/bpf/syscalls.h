@@ -22,6 +22,10 @@ enum call {
 	CALL_ADVISE,	/* fd, offset, length, advice */
 	CALL_TRUNCATE,
 	CALL_PATH, /* names its file: no descriptor tells which */
+	/* From here on of asynchronous requests, which have files of their own. */
+	CALL_SUBMIT, /* io_submit */
+	CALL_REAP,   /* io_getevents, io_pgetevents: results and length of the list of events */
+	CALL_URING,  /* submits, waits, or both */
 };
 
 #if defined(__TARGET_ARCH_x86)
@@ -51,6 +55,8 @@ const volatile __u8 syscalls[SYSCALLS] = {
 	[76] = CALL_PATH,      /* truncate */
 	[82] = CALL_PATH,      /* rename */
 	[87] = CALL_PATH,      /* unlink */
+	[208] = CALL_REAP,     /* io_getevents */
+	[209] = CALL_SUBMIT,   /* io_submit */
 	[221] = CALL_ADVISE,   /* fadvise64 */
 	[263] = CALL_PATH,     /* unlinkat */
 	[264] = CALL_PATH,     /* renameat */
@@ -61,6 +67,8 @@ const volatile __u8 syscalls[SYSCALLS] = {
 	[316] = CALL_PATH,     /* renameat2 */
 	[327] = CALL_READ_VECTOR, /* preadv2 */
 	[328] = CALL_PWRITEV2, /* pwritev2 */
+	[333] = CALL_REAP,     /* io_pgetevents */
+	[426] = CALL_URING,    /* io_uring_enter */
 };
 
 #else
@@ -80,6 +88,7 @@ const volatile __u8 syscalls[SYSCALLS] = {
 #define FALLOC_FL_PUNCH_HOLE 0x02
 #define FALLOC_FL_COLLAPSE_RANGE 0x08
 #define E2BIG 7
+#define EEXIST 17
 #define OVERLAYFS_SUPER_MAGIC 0x794c7630
 #define TMPFS_MAGIC 0x01021994
 #define RAMFS_MAGIC 0x858458f6

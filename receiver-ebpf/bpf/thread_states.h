@@ -7,7 +7,8 @@
 #ifndef BLAMEIO_THREAD_STATES_H
 #define BLAMEIO_THREAD_STATES_H
 
-#include "slot.h"
+#include "async.h"
+#include "throttle.h"
 
 static __always_inline int has_file(__u64 state)
 {
@@ -62,8 +63,10 @@ static __always_inline void write_end(struct thread *thread)
 }
 
 /* What the thread is blocked in: the operation in its slot, else it waits for something that is not a file. */
-static __always_inline void set_blocked(struct thread *thread, const struct slot *slot)
+static __always_inline void set_blocked(struct thread *thread, __u32 tid, const struct slot *slot)
 {
+	if (slot && slot->operation == OPERATION_AWAIT)
+		slot = oldest_request(tid);
 	thread->state = slot ? state_of(slot->operation) : STATE_WAIT;
 	if (slot)
 		thread->file = slot->file;
@@ -85,6 +88,26 @@ static __always_inline void add_elapsed(struct thread *thread, __u32 tid)
 		thread->unkept_ns[state] += elapsed;
 		count_lost(LOST_THREAD_TIME_FULL);
 	}
+}
+
+/* Ends the time that a thread could have run and did not. */
+static __always_inline void add_queued(struct thread *thread, struct task_struct *task)
+{
+	__u64 now = bpf_ktime_get_ns();
+	__u64 elapsed, throttled;
+
+	if (now <= thread->since_ns)
+		return;
+	elapsed = now - thread->since_ns;
+	throttled = throttled_part(thread, task, elapsed);
+	thread->since_ns = now;
+	thread->state_ns[STATE_THROTTLED] += throttled;
+	thread->state_ns[STATE_RUNQUEUE] += elapsed - throttled;
+}
+
+static __always_inline int is_queued(const struct thread *thread)
+{
+	return thread->state == STATE_RUNQUEUE || thread->state == STATE_THROTTLED;
 }
 
 /* NULL if it is not watched, or has exited. */
@@ -124,9 +147,9 @@ static __always_inline void thread_leaves_cpu(struct task_struct *task, int runn
 		thread->state = STATE_CPU;
 	add_elapsed(thread, tid);
 	if (runnable)
-		thread->state = STATE_RUNQUEUE;
+		thread->state = queued_state(thread, task);
 	else
-		set_blocked(thread, slot);
+		set_blocked(thread, tid, slot);
 	write_end(thread);
 }
 
@@ -140,7 +163,10 @@ static __always_inline void thread_takes_cpu(struct task_struct *task)
 	write_begin(thread);
 	if (thread->state == STATE_UNKNOWN)
 		thread->state = STATE_RUNQUEUE;
-	add_elapsed(thread, tid);
+	if (is_queued(thread))
+		add_queued(thread, task);
+	else
+		add_elapsed(thread, tid);
 	thread->state = STATE_CPU;
 	write_end(thread);
 }
@@ -152,15 +178,15 @@ static __always_inline void thread_wakes(struct task_struct *task)
 	__u32 tid = task->pid;
 	struct thread *thread = critical_thread(tid, slot);
 
-	if (!thread || thread->state <= STATE_RUNQUEUE)
+	if (!thread || thread->state == STATE_CPU || is_queued(thread))
 		return;
 	if (thread->state == STATE_UNKNOWN && task->on_cpu)
 		return;
 	write_begin(thread);
 	if (thread->state == STATE_UNKNOWN)
-		set_blocked(thread, slot);
+		set_blocked(thread, tid, slot);
 	add_elapsed(thread, tid);
-	thread->state = STATE_RUNQUEUE;
+	thread->state = queued_state(thread, task);
 	write_end(thread);
 }
 

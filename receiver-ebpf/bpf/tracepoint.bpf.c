@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
 /*
  * The `tracepoint` provider: system calls, the scheduler, the page cache and the block layer, through BTF tracepoints
- * only. Works where fentry and kprobes are refused. Sees no asynchronous I/O (io_uring, libaio).
+ * only. Works where fentry and kprobes are refused.
  * A context is declared as an array of words: the loader cannot relocate the kernel's own declaration of it.
  */
 #include "account.h"
+#include "async.h"
+#include "block.h"
 #include "fills.h"
 #include "thread_states.h"
-#include "writeback.h"
 #include <bpf/bpf_helpers.h>
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -53,23 +54,6 @@ static __always_inline __u8 operation_of(struct pt_regs *regs, __u8 call)
 	}
 }
 
-/* What is known of an operation before it begins. */
-static __always_inline __u8 reaches(struct pt_regs *regs, __u8 call, __u8 operation, __u32 flags)
-{
-	__u8 reached = 0;
-
-	if (operation == OPERATION_FSYNC)
-		return REACHED_SYNCED;
-	if (operation != OPERATION_READ && operation != OPERATION_WRITE)
-		return 0;
-	if (flags & O_DIRECT)
-		reached |= REACHED_DIRECT;
-	if (operation == OPERATION_WRITE &&
-	    (flags & O_DSYNC || (call == CALL_PWRITEV2 && (ARGUMENT_6(regs) & (RWF_DSYNC | RWF_SYNC)))))
-		reached |= REACHED_SYNCED;
-	return reached;
-}
-
 SEC("tp_btf/sys_enter")
 int on_sys_enter(__u64 *ctx)
 {
@@ -91,6 +75,10 @@ int on_sys_enter(__u64 *ctx)
 	if (!slot)
 		return 0;
 	fault_ends(slot, bpf_get_current_pid_tgid());
+	if (call >= CALL_SUBMIT) {
+		async_call_begins(slot, regs, call);
+		return 0;
+	}
 	operation = operation_of(regs, call);
 	if (operation == OPERATION_NONE)
 		return 0;
@@ -109,7 +97,7 @@ int on_sys_enter(__u64 *ctx)
 		slot->amount = ARGUMENT_4(regs);
 	}
 	turn_to(slot, &view);
-	reached = reaches(regs, call, operation, view.flags);
+	reached = reaches(operation, view.flags, call == CALL_PWRITEV2 ? ARGUMENT_6(regs) : 0);
 	untimed = call == CALL_READ && !reached && goes_untimed(slot, ARGUMENT_3(regs));
 	account_begin(slot, operation, reached, untimed);
 	return 0;
@@ -129,7 +117,9 @@ int on_sys_exit(__u64 *ctx)
 	slot = slot_of(task);
 	if (!slot)
 		return 0;
-	if (slot->operation == OPERATION_BY_PATH)
+	if (slot->operation == OPERATION_AWAIT)
+		async_call_ends(slot, regs, syscalls[number], (__s64)ctx[1]);
+	else if (slot->operation == OPERATION_BY_PATH)
 		by_path_end(slot, (__s64)ctx[1]);
 	else if (slot->operation != OPERATION_NONE)
 		account_end(slot, task->pid, (__s64)ctx[1]);
@@ -167,21 +157,23 @@ int on_page_dirtied(__u64 *ctx)
 SEC("tp_btf/block_bio_queue")
 int on_bio_queue(__u64 *ctx)
 {
-	writeback_bio_queued((struct bio *)ctx[0]);
+	bio_queued((struct bio *)ctx[0]);
 	return 0;
 }
 
 SEC("tp_btf/block_bio_complete")
 int on_bio_complete(__u64 *ctx)
 {
-	writeback_bio_completed((struct bio *)ctx[1]);
+	struct bio *bio = (struct bio *)ctx[1];
+
+	bio_completed((__u64)bio, bio->bi_opf & REQ_OP_MASK);
 	return 0;
 }
 
 SEC("tp_btf/block_rq_complete")
 int on_request_complete(__u64 *ctx)
 {
-	writeback_request_completed((struct request *)ctx[0], ctx[2]);
+	request_completed((struct request *)ctx[0], ctx[2]);
 	return 0;
 }
 
@@ -233,8 +225,33 @@ int on_exit(__u64 *ctx)
 	__u32 tgid = task->tgid;
 
 	thread_exits(task);
+	async_thread_exits(task->pid);
 	/* The first thread may leave before the others. */
 	if (task->signal->live.counter == 0 && bpf_map_lookup_elem(&processes, &tgid))
 		bpf_map_delete_elem(&processes, &tgid);
+	return 0;
+}
+
+/* Linux 6.3 and later. */
+SEC("tp_btf/io_uring_submit_req")
+int on_uring_submit_req(__u64 *ctx)
+{
+	uring_submitted((struct io_kiocb___async *)ctx[0]);
+	return 0;
+}
+
+/* Before it. */
+SEC("tp_btf/io_uring_submit_sqe")
+int on_uring_submit_sqe(__u64 *ctx)
+{
+	uring_submitted((struct io_kiocb___async *)ctx[0]);
+	return 0;
+}
+
+/* The first two arguments are the same in all versions, what follows is not. */
+SEC("tp_btf/io_uring_complete")
+int on_uring_complete(__u64 *ctx)
+{
+	uring_completed((struct io_kiocb___async *)ctx[1]);
 	return 0;
 }

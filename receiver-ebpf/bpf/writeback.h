@@ -6,15 +6,9 @@
 #ifndef BLAMEIO_WRITEBACK_H
 #define BLAMEIO_WRITEBACK_H
 
-#include "device.h"
-#include "slot.h"
+#include "async.h"
+#include "bio.h"
 
-/* include/linux/blk_types.h */
-#define REQ_OP_MASK 0xff
-#define REQ_OP_WRITE 1
-#define BIO_CLONED (1 << 1)
-/* Bios merged into one request that are looked at: more than most devices take segments. */
-#define MERGED 256
 /* include/linux/page-flags.h: a page that is not of a file. */
 #define MAPPING_FLAGS 3
 
@@ -39,7 +33,7 @@ static __always_inline void expect_write_back(const struct file_id *host, const 
 /* A page was clean and is dirty now. */
 static __always_inline void page_dirtied(struct folio *folio, struct address_space *mapping)
 {
-	struct slot *slot = slot_of(bpf_get_current_task_btf());
+	struct slot *slot = working_slot();
 	struct io_key key = {.operation = OPERATION_WRITE};
 	struct device_row *row;
 	struct inode *host;
@@ -100,7 +94,8 @@ static __always_inline struct inode *written_inode(struct bio *bio)
 	return BPF_CORE_READ(mapping, host);
 }
 
-static __always_inline void writeback_bio_queued(struct bio *bio)
+/* 1 if it is write-back of a file that is counted. */
+static __always_inline int writeback_bio_queued(struct bio *bio)
 {
 	struct inode *inode = written_inode(bio);
 	struct write_back_bio flight = {};
@@ -108,50 +103,32 @@ static __always_inline void writeback_bio_queued(struct bio *bio)
 	struct write_back *row;
 
 	if (!inode)
-		return;
+		return 0;
 	identify_inode(inode, &flight.host);
 	row = bpf_map_lookup_elem(&write_back, &flight.host);
 	if (!row)
-		return;
+		return 0;
 	__sync_fetch_and_add(&row->operations, 1);
 	__sync_fetch_and_add(&row->bytes, bio->bi_iter.bi_size);
 	flight.start_ns = bpf_ktime_get_ns();
 	if (bpf_map_update_elem(&write_back_bios, &address, &flight, BPF_ANY))
 		count_lost(LOST_BIOS_FULL);
+	return 1;
 }
 
-static __always_inline void writeback_bio_completed(struct bio *bio)
+/* 1 if it was one. */
+static __always_inline int writeback_bio_completed(__u64 address)
 {
-	struct write_back_bio *flight;
-	__u64 address = (__u64)bio;
+	struct write_back_bio *flight = bpf_map_lookup_elem(&write_back_bios, &address);
 	struct write_back *row;
 
-	if ((bio->bi_opf & REQ_OP_MASK) != REQ_OP_WRITE)
-		return;
-	flight = bpf_map_lookup_elem(&write_back_bios, &address);
 	if (!flight)
-		return;
+		return 0;
 	row = bpf_map_lookup_elem(&write_back, &flight->host);
 	if (row)
 		__sync_fetch_and_add(&row->time_ns, bpf_ktime_get_ns() - flight->start_ns);
 	bpf_map_delete_elem(&write_back_bios, &address);
-}
-
-/* Of drivers with requests only their completion is told, before that of its bios. */
-static __always_inline void writeback_request_completed(struct request *request, __u32 bytes)
-{
-	struct bio *bio = request->bio;
-	__u32 size;
-	int i;
-
-	for (i = 0; i < MERGED && bio; i++) {
-		size = bio->bi_iter.bi_size;
-		if (size > bytes)
-			return; /* a part of it: told of again */
-		bytes -= size;
-		writeback_bio_completed(bio);
-		bio = bio->bi_next;
-	}
+	return 1;
 }
 
 #endif

@@ -5,6 +5,7 @@
 
 mod attempts;
 mod capabilities;
+mod cgroup;
 mod error;
 pub mod file_io;
 mod histogram;
@@ -14,6 +15,7 @@ mod loader;
 mod names;
 mod namespace;
 mod object;
+mod others;
 mod provider;
 mod raw;
 mod reconcile;
@@ -32,4 +34,6 @@ pub use loader::Loader;
 pub use provider::Probes;
 pub use raw::FileId;
 pub use support::{Support, probe_support};
-pub use types::{DeviceRow, DurationRow, IoRow, Operation, Snapshot, ThreadRow, ThreadState, WriteBackRow};
+pub use types::{
+    DeviceRow, DurationRow, IoRow, Operation, Other, OtherRow, Snapshot, ThreadRow, ThreadState, WriteBackRow,
+};

@@ -2,14 +2,16 @@
 
 use aya::programs::{BtfTracePoint, ProgramError};
 use aya::{Btf, Ebpf, EbpfLoader};
+use aya_obj::btf::BtfKind;
 
 use crate::capabilities;
 use crate::error::{ProbeError, advice, chain, errno};
 use crate::kernel_map::KernelMap;
 use crate::limits::Limits;
 use crate::raw::{
-    DeviceCounters, DurationKey, Durations, FileId, FileName, IoCounters, IoKey, Naming, OverflowKey,
-    Process, Slot, Thread, ThreadTimeKey, WriteBack, WriteBackBio,
+    DeviceCounters, DurationKey, Durations, FileId, FileName, Flight, IoCounters, IoKey, Naming,
+    OtherCounters, OtherKey, OverflowKey, Pending, Process, Request, RequestKey, Slot, Thread, ThreadTimeKey,
+    WriteBack, WriteBackBio,
 };
 
 /// Built by `bpf/build.sh`.
@@ -17,9 +19,12 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!("../bpf/tracepoint.bpf.o");
 /// For messages.
 const OBJECT_NAME: &str = "tracepoint.bpf.o";
 
-/// Function in the object and BTF tracepoint. The order of attaching: what ends something before what begins it, so
-/// that nothing is inserted that nobody would remove.
-pub(crate) const PROGRAMS: [(&str, &str); 11] = [
+/// Function in the object and BTF tracepoint.
+pub(crate) type Names = (&'static str, &'static str);
+
+/// What is always needed. The order of attaching: what ends something before what begins it, so that nothing is inserted
+/// that nobody would remove.
+const PROGRAMS: [Names; 11] = [
     ("on_exit", "sched_process_exit"),
     ("on_bio_complete", "block_bio_complete"),
     ("on_request_complete", "block_rq_complete"),
@@ -33,10 +38,62 @@ pub(crate) const PROGRAMS: [(&str, &str); 11] = [
     ("on_sys_enter", "sys_enter"),
 ];
 
-/// The same, of tracepoints that not every supported kernel has: faults are seen from Linux 6.12 on. All or none: the end
-/// of a fault is told by the second.
-pub(crate) const OPTIONAL_PROGRAMS: [(&str, &str); 2] =
-    [("on_pages_mapped", "mm_filemap_map_pages"), ("on_fault", "mm_filemap_fault")];
+/// Programs that belong together, and what is missed where there are none for the kernel.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Group {
+    /// For messages; empty of what is always needed.
+    pub(crate) unseen: &'static str,
+    /// In the order of attaching: all or none.
+    pub(crate) programs: &'static [Names],
+}
+
+impl Group {
+    /// Whether the probes do without it.
+    pub(crate) fn optional(&self) -> bool {
+        !self.unseen.is_empty()
+    }
+
+    fn fits(&self, types: &Btf) -> bool {
+        self.programs.iter().all(|(_, tracepoint)| {
+            types.id_by_type_name_kind(&format!("btf_trace_{tracepoint}"), BtfKind::Typedef).is_ok()
+        })
+    }
+}
+
+const FAULTS: &str = "page faults of mapped files are not seen, which needs Linux 6.12";
+const URING: &str = "io_uring is not seen, which the kernel does not have";
+
+/// Of each the first that fits the kernel's tracepoints, else the last.
+const GROUPS: [&[Group]; 3] = [
+    &[Group { unseen: "", programs: &PROGRAMS }],
+    // The end of a fault is told by the second.
+    &[Group {
+        unseen: FAULTS,
+        programs: &[("on_pages_mapped", "mm_filemap_map_pages"), ("on_fault", "mm_filemap_fault")],
+    }],
+    &[
+        Group {
+            unseen: URING,
+            programs: &[
+                ("on_uring_complete", "io_uring_complete"),
+                ("on_uring_submit_req", "io_uring_submit_req"),
+            ],
+        },
+        // Until Linux 6.2.
+        Group {
+            unseen: URING,
+            programs: &[
+                ("on_uring_complete", "io_uring_complete"),
+                ("on_uring_submit_sqe", "io_uring_submit_sqe"),
+            ],
+        },
+    ],
+];
+
+/// What is to be loaded on this kernel: what is always needed first, then what is not, which may be refused.
+pub(crate) fn groups(types: &Btf) -> impl Iterator<Item = Group> {
+    GROUPS.iter().filter_map(|ways| ways.iter().find(|group| group.fits(types)).or(ways.last()).copied())
+}
 
 /// All maps that user space reads or writes.
 pub(crate) struct Maps {
@@ -52,6 +109,11 @@ pub(crate) struct Maps {
     pub(crate) lost: KernelMap<u32, u64>,
     pub(crate) watch_epoch: KernelMap<u32, u64>,
     pub(crate) naming: KernelMap<u32, Naming>,
+    pub(crate) requests: KernelMap<RequestKey, Request>,
+    pub(crate) pending: KernelMap<u32, Pending>,
+    pub(crate) flights: KernelMap<u64, Flight>,
+    pub(crate) others: KernelMap<OtherKey, OtherCounters>,
+    pub(crate) others_overflow: KernelMap<u32, OtherCounters>,
     pub(crate) device: KernelMap<IoKey, DeviceCounters>,
     pub(crate) write_back: KernelMap<FileId, WriteBack>,
     /// Only for its size.
@@ -155,6 +217,11 @@ pub(crate) fn take_maps(object: &mut Ebpf) -> Result<Maps, ProbeError> {
         lost: KernelMap::new("lost", take("lost"), processors)?,
         watch_epoch: KernelMap::new("watch_epoch", take("watch_epoch"), processors)?,
         naming: KernelMap::new("naming", take("naming"), processors)?,
+        requests: KernelMap::new("requests", take("requests"), processors)?,
+        pending: KernelMap::new("pending", take("pending"), processors)?,
+        flights: KernelMap::new("flights", take("flights"), processors)?,
+        others: KernelMap::new("others", take("others"), processors)?,
+        others_overflow: KernelMap::new("others_overflow", take("others_overflow"), processors)?,
         device: KernelMap::new("device", take("device"), processors)?,
         write_back: KernelMap::new("write_back", take("write_back"), processors)?,
         write_back_bios: KernelMap::new("write_back_bios", take("write_back_bios"), processors)?,

@@ -11,8 +11,8 @@ use bytemuck::Zeroable;
 use crate::error::ProbeError;
 use crate::limits::Limits;
 use crate::namespace;
-use crate::object::{self, Maps, OPTIONAL_PROGRAMS, PROGRAMS};
-use crate::raw::{IoKey, Process, STATE_UNKNOWN, Thread};
+use crate::object::{self, Group, Maps};
+use crate::raw::{IoKey, OtherKey, Process, STATE_UNKNOWN, Thread};
 use crate::syscall::recursion_misses;
 use crate::threads::{ThreadAccount, clock_ns, run_state};
 
@@ -39,6 +39,10 @@ pub struct Probes {
     pub(crate) swept_operations: u64,
     /// The kernel's count of replaced names when they were last read.
     pub(crate) renamed: u64,
+    /// Per row of everyone else its operations and the snapshot in which they last changed.
+    pub(crate) others: HashMap<OtherKey, (u64, u64)>,
+    /// Asynchronous operations that were given up.
+    pub(crate) given_up: u64,
 }
 
 impl Probes {
@@ -48,24 +52,22 @@ impl Probes {
         namespace::require_initial()?;
         let types = object::kernel_types()?;
         let mut object = object::load(limits, &types)?;
-        for (program, tracepoint) in PROGRAMS {
-            object::load_program(&mut object, &types, program, tracepoint)?;
-        }
-        let optional = OPTIONAL_PROGRAMS.iter().all(|(program, tracepoint)| {
-            let loaded = object::load_program(&mut object, &types, program, tracepoint);
-            if let Err(error) = &loaded {
-                tracing::info!(%error, "page faults of mapped files are not seen");
+        let mut loaded: Vec<Group> = Vec::new();
+        for group in object::groups(&types) {
+            let result = group.programs.iter().try_for_each(|(program, tracepoint)| {
+                object::load_program(&mut object, &types, program, tracepoint)
+            });
+            match result {
+                Ok(()) => loaded.push(group),
+                Err(error) if group.optional() => tracing::info!(%error, "{}", group.unseen),
+                Err(error) => return Err(error),
             }
-            loaded.is_ok()
-        });
+        }
         let maps = object::take_maps(&mut object)?;
         // A slot begins with 0, which must not look up to date.
         let epoch = 1;
         maps.watch_epoch.set(&0, &epoch)?;
-        for (program, tracepoint) in PROGRAMS {
-            object::attach_program(&mut object, program, tracepoint)?;
-        }
-        for (program, tracepoint) in OPTIONAL_PROGRAMS.iter().filter(|_| optional) {
+        for (program, tracepoint) in loaded.iter().flat_map(|group| group.programs) {
             object::attach_program(&mut object, program, tracepoint)?;
         }
         Ok(Self {
@@ -79,6 +81,8 @@ impl Probes {
             removals: 0,
             swept_operations: 0,
             renamed: 0,
+            others: HashMap::new(),
+            given_up: 0,
         })
     }
 
@@ -156,6 +160,7 @@ impl Probes {
         if self.accounts.remove(&tid).is_some() {
             self.removals += 1;
             self.maps.critical.delete(&tid);
+            self.maps.pending.delete(&tid);
             if let Err(error) = self.watched_has_changed() {
                 tracing::warn!(%error, tid, "a thread's operations are still counted apart");
             }
@@ -194,6 +199,11 @@ impl Probes {
             lost,
             watch_epoch,
             naming,
+            requests,
+            pending,
+            flights,
+            others,
+            others_overflow,
             device,
             write_back,
             write_back_bios,
@@ -208,12 +218,18 @@ impl Probes {
             + lost.memory_bytes()
             + watch_epoch.memory_bytes()
             + naming.memory_bytes()
+            + requests.memory_bytes()
+            + pending.memory_bytes()
+            + flights.memory_bytes()
+            + others.memory_bytes()
+            + others_overflow.memory_bytes()
             + device.memory_bytes()
             + write_back.memory_bytes()
             + write_back_bios.memory_bytes()
     }
 
-    /// Events that the kernel did not give to the probes because one was already running on the processor.
+    /// Events that the kernel did not give to a program because the same one was already running on the processor. Of all
+    /// programs that are loaded.
     pub(crate) fn skipped(&self) -> u64 {
         let mut sum = 0;
         for (_, program) in self.object.programs() {

@@ -57,6 +57,7 @@ pub(crate) struct Slot {
     pub(crate) reserved: [u8; 2],
     pub(crate) quick_ns: u32,
     pub(crate) quick_asked: u64,
+    pub(crate) submitting: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Pod, Zeroable)]
@@ -154,10 +155,10 @@ pub(crate) const OPERATION_BY_PATH: u8 = 7;
 /// `OPERATION_FAULT` in maps.h.
 pub(crate) const OPERATION_FAULT: u8 = 8;
 
-/// `STATES` in maps.h: the seven states, and the one before the first move.
-pub(crate) const STATES: usize = 8;
-pub(crate) const STATE_UNKNOWN: u64 = 7;
-pub(crate) const STATE_EXITED: u64 = 8;
+/// `STATES` in maps.h: the eight states, and the one before the first move.
+pub(crate) const STATES: usize = 9;
+pub(crate) const STATE_UNKNOWN: u64 = 8;
+pub(crate) const STATE_EXITED: u64 = 9;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
@@ -168,6 +169,8 @@ pub(crate) struct Thread {
     pub(crate) file: FileId,
     pub(crate) state_ns: [u64; STATES],
     pub(crate) unkept_ns: [u64; STATES],
+    pub(crate) queue: u64,
+    pub(crate) throttled_before: u64,
 }
 
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
@@ -178,8 +181,72 @@ pub(crate) struct ThreadTimeKey {
     pub(crate) file: FileId,
 }
 
+/// An asynchronous operation in flight: by the kernel's address, or by a process and its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct RequestKey {
+    pub(crate) address: u64,
+    pub(crate) tgid: u32,
+    pub(crate) reserved: u32,
+}
+
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct Request {
+    pub(crate) slot: Slot,
+    pub(crate) tid: u32,
+    pub(crate) reserved: u32,
+}
+
+/// `PENDING` in async.h, and three words of each.
+pub(crate) const PENDING: usize = 32;
+
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct Pending {
+    pub(crate) first: u64,
+    pub(crate) next: u64,
+    pub(crate) requests: [[u64; 3]; PENDING],
+}
+
+/// `enum other_kind` in others.h.
+pub(crate) const OTHER_PROCESS: u32 = 0;
+pub(crate) const OTHER_KERNEL: u32 = 1;
+pub(crate) const OTHER_WRITE_BACK: u32 = 2;
+/// Bytes of a command, with its closing zero.
+pub(crate) const COMMAND: usize = 16;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct OtherKey {
+    pub(crate) device: u32,
+    pub(crate) kind: u32,
+    pub(crate) cgroup: u64,
+    pub(crate) command: [u8; COMMAND],
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct OtherCounters {
+    pub(crate) time_ns: u64,
+    pub(crate) operations: u64,
+    pub(crate) bytes: u64,
+}
+
+/// A bio in flight.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct Flight {
+    pub(crate) key: OtherKey,
+    pub(crate) start_ns: u64,
+    pub(crate) bytes: u64,
+}
+
+/// Of an asynchronous operation whose end the probes did not see.
+pub(crate) const REQUEST_UNFINISHED: &str = "request not seen to end";
+
 /// Why something was not kept, in the order of `enum lost`.
-pub(crate) const LOST_REASONS: [&str; 11] = [
+pub(crate) const LOST_REASONS: [&str; 17] = [
     "io map full",
     "overflow map full",
     "files map full",
@@ -191,6 +258,12 @@ pub(crate) const LOST_REASONS: [&str; 11] = [
     "device map full",
     "write-back map full",
     "write-back in flight map full",
+    "requests map full",
+    "request unreadable",
+    REQUEST_UNFINISHED,
+    "flights map full",
+    "bio not seen to end",
+    "others map full",
 ];
 
 /// Records out of the flat bytes of a batch. A last, incomplete record is dropped.
@@ -204,6 +277,7 @@ mod tests {
 
     use super::*;
     use crate::names::tail;
+    use crate::others::other_row;
     use crate::snapshot::{device_row, duration_row, io_row, overflow_row};
     use crate::threads::thread_rows;
 
@@ -211,7 +285,7 @@ mod tests {
     fn records_have_the_sizes_of_the_c_structs() {
         assert_eq!(size_of::<FileId>(), 16);
         assert_eq!(size_of::<Process>(), 8);
-        assert_eq!(size_of::<Slot>(), 128);
+        assert_eq!(size_of::<Slot>(), 136);
         assert_eq!(size_of::<Naming>(), 24);
         assert_eq!(size_of::<IoKey>(), 24);
         assert_eq!(size_of::<DeviceCounters>(), 32);
@@ -220,8 +294,14 @@ mod tests {
         assert_eq!(size_of::<FileName>(), 272);
         assert_eq!(size_of::<DurationKey>(), 24);
         assert_eq!(size_of::<Durations>(), 784);
-        assert_eq!(size_of::<Thread>(), 168);
+        assert_eq!(size_of::<Thread>(), 200);
         assert_eq!(size_of::<ThreadTimeKey>(), 24);
+        assert_eq!(size_of::<RequestKey>(), 16);
+        assert_eq!(size_of::<Request>(), 144);
+        assert_eq!(size_of::<Pending>(), 784);
+        assert_eq!(size_of::<OtherKey>(), 32);
+        assert_eq!(size_of::<OtherCounters>(), 24);
+        assert_eq!(size_of::<Flight>(), 48);
     }
 
     proptest! {
@@ -246,6 +326,9 @@ mod tests {
                 for value in records::<Durations>(&bytes) {
                     let _ = duration_row(&key, &value);
                 }
+            }
+            for key in records::<OtherKey>(&bytes) {
+                let _ = other_row(&key, &OtherCounters::default());
             }
             let times: Vec<(ThreadTimeKey, u64)> = records(&bytes).map(|key| (key, now)).collect();
             for thread in records::<Thread>(&bytes) {

@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     fn rows() -> impl Strategy<Value = Rows> {
-        let state = (0..7_usize).prop_map(|index| ThreadState::ALL[index]);
+        let state = (0..ThreadState::ALL.len()).prop_map(|index| ThreadState::ALL[index]);
         let file =
             proptest::option::of((0..3_u64).prop_map(|inode| FileId { device: 1, generation: 1, inode }));
         proptest::collection::btree_map((state, file), 0..1_000_000_u64, 0..12)

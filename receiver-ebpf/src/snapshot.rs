@@ -3,7 +3,9 @@
 use crate::Probes;
 use crate::error::ProbeError;
 use crate::histogram::{DURATION_OFFSET, DURATION_SCALE};
-use crate::raw::{DeviceCounters, DurationKey, Durations, IoCounters, IoKey, LOST_REASONS, OverflowKey};
+use crate::raw::{
+    DeviceCounters, DurationKey, Durations, IoCounters, IoKey, LOST_REASONS, OverflowKey, REQUEST_UNFINISHED,
+};
 use crate::types::{DeviceRow, DurationRow, IoRow, Operation, Snapshot, WriteBackRow};
 
 /// `None` for a record that no probe of this version writes.
@@ -72,6 +74,7 @@ impl Probes {
     pub fn snapshot(&mut self) -> Result<Snapshot, ProbeError> {
         self.snapshots += 1;
         let (monotonic_ns, threads) = self.read_threads()?;
+        let others = self.read_others()?;
         let mut io = Vec::with_capacity(self.changed.len());
         let Self { maps, changed, snapshots, .. } = self;
         maps.io.for_each(|key, copies| {
@@ -104,7 +107,8 @@ impl Probes {
         let mut lost = Vec::with_capacity(LOST_REASONS.len() + 2);
         for (index, reason) in (0_u32..).zip(LOST_REASONS) {
             let copies = maps.lost.copies(&index)?.unwrap_or_default();
-            lost.push((reason, copies.iter().sum()));
+            let given_up = if reason == REQUEST_UNFINISHED { self.given_up } else { 0 };
+            lost.push((reason, copies.iter().sum::<u64>() + given_up));
         }
         lost.push(("probe skipped", self.skipped()));
         lost.push(("row swept while written", self.swept_operations));
@@ -116,6 +120,7 @@ impl Probes {
             threads,
             exited_threads,
             durations,
+            others,
             device,
             write_back,
             removals: self.removals,

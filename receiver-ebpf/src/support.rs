@@ -3,7 +3,7 @@
 use crate::capabilities;
 use crate::limits::Limits;
 use crate::namespace;
-use crate::object::{self, OPTIONAL_PROGRAMS, PROGRAMS};
+use crate::object;
 
 /// One thing that is needed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +27,7 @@ impl Support {
 /// Tries everything that [`Probes::load`](crate::Probes::load) does except attaching, each part by itself.
 #[must_use]
 pub fn probe_support() -> Vec<Support> {
-    let mut found = Vec::with_capacity(PROGRAMS.len() + OPTIONAL_PROGRAMS.len() + 4);
+    let mut found = Vec::with_capacity(24);
     let missing = capabilities::missing();
     found.push(if missing.is_empty() {
         Support::new("capabilities", true, "CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN")
@@ -54,21 +54,18 @@ pub fn probe_support() -> Vec<Support> {
         }
     };
     found.push(Support::new("maps", true, "made"));
-    let programs = PROGRAMS.iter().map(|program| (program, false));
-    for ((program, tracepoint), optional) in
-        programs.chain(OPTIONAL_PROGRAMS.iter().map(|program| (program, true)))
-    {
-        let name = format!("program {program}");
-        let part = match object::load_program(&mut object, &types, program, tracepoint) {
-            Ok(()) => Support::new(name, true, format!("loads for tp_btf/{tracepoint}")),
-            Err(error) if optional => Support::new(
-                name,
-                false,
-                format!("page faults of mapped files are not seen, which needs Linux 6.12: {error}"),
-            ),
-            Err(error) => Support::new(name, false, error.to_string()),
-        };
-        found.push(Support { optional, ..part });
+    for group in object::groups(&types) {
+        for (program, tracepoint) in group.programs {
+            let name = format!("program {program}");
+            let part = match object::load_program(&mut object, &types, program, tracepoint) {
+                Ok(()) => Support::new(name, true, format!("loads for tp_btf/{tracepoint}")),
+                Err(error) if group.optional() => {
+                    Support::new(name, false, format!("{}: {error}", group.unseen))
+                }
+                Err(error) => Support::new(name, false, error.to_string()),
+            };
+            found.push(Support { optional: group.optional(), ..part });
+        }
     }
     found
 }

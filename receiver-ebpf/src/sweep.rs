@@ -87,7 +87,9 @@ impl Probes {
         let others = self.sweep_files(&listed, |file| {
             !kept.contains(file) && (crowded || swept.contains(file) || file_is_gone(file))
         })?;
-        if rows > 0 || others {
+        let foreign = self.sweep_others(idle_snapshots)?;
+        self.give_up()?;
+        if rows > 0 || others || foreign {
             self.removals += 1;
         }
         Ok(rows)

@@ -65,12 +65,22 @@ pub enum ThreadState {
     Prefetch,
     /// Blocked with no file operation in flight; stopped too.
     Wait,
+    /// Could run, and its cgroup has used up its processor time.
+    Throttled,
 }
 
 impl ThreadState {
     /// All of them, in the order of the kernel's array.
-    pub const ALL: [Self; 7] =
-        [Self::Cpu, Self::Runqueue, Self::Read, Self::Write, Self::Fsync, Self::Prefetch, Self::Wait];
+    pub const ALL: [Self; 8] = [
+        Self::Cpu,
+        Self::Runqueue,
+        Self::Read,
+        Self::Write,
+        Self::Fsync,
+        Self::Prefetch,
+        Self::Wait,
+        Self::Throttled,
+    ];
 
     /// The name in lower case.
     pub const fn as_str(self) -> &'static str {
@@ -82,6 +92,7 @@ impl ThreadState {
             Self::Fsync => "fsync",
             Self::Prefetch => "prefetch",
             Self::Wait => "wait",
+            Self::Throttled => "throttled",
         }
     }
 
@@ -126,6 +137,8 @@ pub struct Snapshot {
     pub device: Vec<DeviceRow>,
     /// Write-back of files that watched processes made dirty.
     pub write_back: Vec<WriteBackRow>,
+    /// What processes that are not watched do to devices.
+    pub others: Vec<OtherRow>,
     /// Grows whenever rows may have been removed; while it stands still, every row of the snapshot before is in this.
     pub removals: u64,
     /// What could not be kept, by reason, cumulative. Every reason is there, with 0 too.
@@ -151,7 +164,8 @@ pub struct IoRow {
     pub bytes: u64,
     /// Failed operations.
     pub errors: u64,
-    /// From entry to exit of the system call, on a processor or not. Of a fault: from its first page that is read.
+    /// From entry to exit of the system call, on a processor or not. Of a fault: from its first page that is read. Of an
+    /// asynchronous operation: from submission to completion (io_uring), or to being reaped (libaio).
     pub time_ns: u64,
 }
 
@@ -208,6 +222,38 @@ pub struct ThreadRow {
     pub file: Option<FileId>,
     /// Nanoseconds since the thread was watched.
     pub ns: u64,
+}
+
+/// Who does I/O beside the watched processes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Other {
+    /// A process, by the id of its cgroup in the unified hierarchy.
+    Cgroup(u64),
+    /// A process in the root cgroup, by its command.
+    Command(String),
+    /// A thread of the kernel, by its command; `kworker` for all of those.
+    Kernel(String),
+    /// Pages that were dirtied before, nobody knows by whom.
+    WriteBack,
+    /// What found no room in the map.
+    Overflow,
+}
+
+/// I/O at the block layer of somebody who is not watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherRow {
+    /// The disk or partition: major << 20 | minor.
+    pub device: u32,
+    /// Who.
+    pub other: Other,
+    /// A thread of the kernel did it, on behalf of somebody or nobody.
+    pub by_kernel: bool,
+    /// From queueing to completion, of all bios.
+    pub time_ns: u64,
+    /// Bios.
+    pub operations: u64,
+    /// What they read and wrote.
+    pub bytes: u64,
 }
 
 /// Durations of one kind of operation on one file, as a base-2 exponential histogram.

@@ -19,7 +19,7 @@ use blameio_receiver_ebpf::{Limits, Operation, Probes, Snapshot, ThreadState, pr
 use support::calls::{cached_pages, plain};
 use support::mounts::Mounted;
 use support::roads::{BLOCK, BLOCKS, DIRECT, OVERWRITTEN, PAGE, PREFETCHED, SIZE, TOUCHED};
-use support::{Player, cases, load_or_skip, until};
+use support::{Player, assert_kept, cases, load_or_skip, until};
 
 /// The child's side of the tests below.
 #[test]
@@ -92,7 +92,7 @@ impl Journey {
         let snapshot = self.probes.snapshot().unwrap();
         let inode = std::fs::metadata(&self.path).unwrap().ino();
         let (before, now) = (counted(&self.last, inode, operation), counted(&snapshot, inode, operation));
-        assert!(snapshot.lost.iter().all(|(_, count)| *count == 0), "{road}: {:?}", snapshot.lost);
+        assert_kept(&snapshot, road);
         self.last = snapshot;
         let delta = Counted {
             operations: now.operations - before.operations,

@@ -11,8 +11,9 @@ use blameio_pipeline::{
     ServerIdentity, ThreadRole,
     attribute::{
         DISK_IO_DIRECTION, FILE_DEVICE, FILE_GENERATION, FILE_INODE, FILE_PATH, IO_OPERATION, LOST_REASON,
-        SERVICE_NAME, SYSTEM_DEVICE, THREAD_ID, THREAD_ROLE, THREAD_STATE,
+        SYSTEM_DEVICE, THREAD_ID, THREAD_ROLE, THREAD_STATE,
     },
+    machine::host_resource,
     metrics::{MetricsBuilder, PointTime, key_value, unix_nano},
     signal,
 };
@@ -21,19 +22,19 @@ use opentelemetry_proto::tonic::{
     collector::metrics::v1::ExportMetricsServiceRequest,
     common::v1::KeyValue,
     metrics::v1::{ExponentialHistogramDataPoint, exponential_histogram_data_point::Buckets},
-    resource::v1::Resource,
 };
 
 use super::{
     disk::{Disk, DiskAccount, DiskKey},
     leaf::Leaves,
+    others::Others,
     watch::Watch,
 };
 use crate::{
     DURATION_ZERO_SECONDS, DurationRow, FileId, IoRow, Operation, Probes, Snapshot, ThreadRow, ThreadState,
 };
 
-const SCOPE: &str = "blameio/file_io";
+pub(super) const SCOPE: &str = "blameio/file_io";
 
 /// What did not move is handed on again so often, so that a receiver that joined late has everything.
 const EVERYTHING: Duration = Duration::from_mins(1);
@@ -66,6 +67,7 @@ pub(super) struct Emitter {
     thread_servers: HashMap<u32, u16>,
     /// Of the snapshot that was last searched for missing rows.
     removals: u64,
+    others: Others,
 }
 
 impl Emitter {
@@ -82,6 +84,7 @@ impl Emitter {
             names: HashMap::new(),
             thread_servers: HashMap::new(),
             removals: 0,
+            others: Others::new(),
         }
     }
 
@@ -150,6 +153,8 @@ impl Emitter {
             .filter(|builder| !builder.is_empty())
             .map(MetricsBuilder::finish)
             .collect();
+        let others = self.others.emit(&snapshot.others, &mut self.leaves, everything, time);
+        resource_metrics.extend(others.map(MetricsBuilder::finish));
         resource_metrics.extend(lost(snapshot, time).map(MetricsBuilder::finish));
         ExportMetricsServiceRequest { resource_metrics }
     }
@@ -440,17 +445,16 @@ fn histogram(row: &DurationRow, attributes: Vec<KeyValue>, time: PointTime) -> E
     }
 }
 
-/// What was lost is the agent's, not a server's: the maps are shared.
+/// What was lost is the host's, not a server's: the maps are shared.
 fn lost(snapshot: &Snapshot, time: PointTime) -> Option<MetricsBuilder> {
-    let resource = Resource { attributes: vec![key_value(SERVICE_NAME, "blameio")], ..Resource::default() };
-    let mut builder = MetricsBuilder::new(resource, SCOPE);
+    let mut builder = MetricsBuilder::new(host_resource(), SCOPE);
     for (reason, count) in &snapshot.lost {
         builder.point(&signal::FILE_LOST, integer(*count), vec![key_value(LOST_REASON, *reason)], time);
     }
     Some(builder).filter(|builder| !builder.is_empty())
 }
 
-fn integer(value: u64) -> i64 {
+pub(super) fn integer(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
@@ -464,7 +468,7 @@ fn whole(operations: f64) -> i64 {
     whole
 }
 
-fn seconds(nanoseconds: u64) -> f64 {
+pub(super) fn seconds(nanoseconds: u64) -> f64 {
     nanoseconds as f64 / 1e9
 }
 

@@ -42,6 +42,12 @@ impl Leaves {
     }
 }
 
+/// Whether another device is made of this one. What a thread of the kernel does to it was done to the other before.
+pub(super) fn has_holders(device: u32) -> bool {
+    let holders = fs::read_dir(format!("/sys/dev/block/{}:{}/holders", device >> 20, device & 0xf_ffff));
+    holders.is_ok_and(|mut holders| holders.next().is_some())
+}
+
 /// Major and minor.
 type Number = (u32, u32);
 

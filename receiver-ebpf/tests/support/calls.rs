@@ -14,7 +14,7 @@ pub(crate) fn call(number: c_long, arguments: [i64; 6]) -> i64 {
 }
 
 /// A buffer that the kernel reads or writes, as an argument.
-fn address<T>(buffer: *mut T) -> i64 {
+pub(crate) fn address<T>(buffer: *mut T) -> i64 {
     i64::try_from(buffer.expose_provenance()).unwrap()
 }
 

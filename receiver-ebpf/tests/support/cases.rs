@@ -10,6 +10,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::calls::{call, plain, with_buffer, with_vector};
+use super::rings;
 use super::roads::travel;
 use super::{CASE, DIRECTORY};
 
@@ -27,6 +28,9 @@ pub(crate) const THREADS: u64 = 4;
 pub(crate) const READS_PER_THREAD: u64 = 5000;
 /// Files of `many_files`, one write of 100 bytes and two reads of 50 each.
 pub(crate) const FILES: u64 = 16;
+
+/// Blocks of 8 KiB that `foreign` reads or writes at a time.
+pub(crate) const BLOCKS: usize = 128;
 
 fn say(words: &str) {
     let mut out = std::io::stdout().lock();
@@ -62,6 +66,16 @@ pub(crate) fn play() {
         "states" => states(directory),
         "files" => files(directory),
         "by_path" => by_path(directory),
+        "spin" => spin(),
+        "foreign" => foreign(directory),
+        "uring" => rings::uring(directory),
+        "uring_fills" => rings::uring_fills(directory, false),
+        "uring_fills_by_workers" => rings::uring_fills(directory, true),
+        "uring_silent" => rings::uring_silent(directory),
+        "uring_waits" => rings::uring_waits(directory),
+        "aio" => rings::aio(directory),
+        "aio_forgotten" => rings::aio_forgotten(directory),
+        "aio_waits" => rings::aio_waits(directory),
         "roads" => roads(directory),
         other => panic!("no case {other}"),
     };
@@ -238,7 +252,10 @@ fn states(directory: &Path) -> String {
     let block = &mut memory[start..start + 8192];
     loop {
         let end = Instant::now() + Duration::from_millis(400);
-        while Instant::now() < end {
+        // A slow disk may take all that time for the first.
+        let mut left = 6;
+        while Instant::now() < end || left > 0 {
+            left = i32::max(left - 1, 0);
             let spin = Instant::now() + Duration::from_millis(5);
             while Instant::now() < spin {
                 std::hint::spin_loop();
@@ -253,6 +270,50 @@ fn states(directory: &Path) -> String {
         say(&format!("round {}", log.metadata().unwrap().ino()));
         if !wait_for_word() {
             return String::new();
+        }
+    }
+}
+
+/// Wants a processor for two seconds, and again.
+fn spin() -> String {
+    for again in [true, false] {
+        let end = Instant::now() + Duration::from_secs(2);
+        while Instant::now() < end {
+            std::hint::spin_loop();
+        }
+        if again {
+            say("done");
+            wait_for_word();
+        }
+    }
+    String::new()
+}
+
+/// Takes a name, reads past the page cache, and writes, as it is told.
+fn foreign(directory: &Path) -> String {
+    let mut memory = vec![0_u8; 8192 + 4096];
+    let start = memory.as_ptr().align_offset(4096);
+    let block = &mut memory[start..start + 8192];
+    loop {
+        say("next");
+        let mut line = String::new();
+        if std::io::stdin().lock().read_line(&mut line).unwrap() == 0 {
+            return String::new();
+        }
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words[..] {
+            // Of the first thread, whichever this is.
+            ["name", name] => std::fs::write("/proc/self/comm", name).unwrap(),
+            ["direct", path] => {
+                let path = directory.join(path);
+                let file = OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(path).unwrap();
+                for number in 0..BLOCKS {
+                    file.read_exact_at(block, 8192 * number as u64).unwrap();
+                }
+            }
+            ["dirty", path] => std::fs::write(directory.join(path), vec![5; BLOCKS * 8192]).unwrap(),
+            ["sync"] => assert_eq!(call(libc::SYS_sync, [0; 6]), 0),
+            _ => panic!("no {line}"),
         }
     }
 }
