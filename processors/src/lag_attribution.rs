@@ -21,6 +21,7 @@ use opentelemetry_proto::tonic::{
 pub mod account;
 pub mod channel;
 pub mod charges;
+pub mod company;
 pub mod contention;
 pub mod devices;
 mod emit;

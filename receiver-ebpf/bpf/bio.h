@@ -6,6 +6,7 @@
 #define BLAMEIO_BIO_H
 
 #define REQ_OP_MASK 0xff
+#define REQ_OP_READ 0
 #define REQ_OP_WRITE 1
 /* Made of another one by a device that only passes on. */
 #define BIO_CLONED (1 << 1)

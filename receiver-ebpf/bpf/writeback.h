@@ -72,15 +72,15 @@ static __always_inline void page_dirtied(struct folio *folio, struct address_spa
 	}
 }
 
-/* The inode whose pages a bio writes; NULL if they are not of a file, or cannot be told. */
-static __always_inline struct inode *written_inode(struct bio *bio)
+/* The inode whose cached pages a bio reads or writes; NULL if they are not of a file, or cannot be told. */
+static __always_inline struct inode *inode_of_pages(struct bio *bio)
 {
 	struct address_space *mapping;
 	struct page *page;
 	__u64 head;
 
 	/* A clone has its original's pages: that is counted above, on the device that the file system knows. */
-	if ((bio->bi_opf & REQ_OP_MASK) != REQ_OP_WRITE || bio->bi_flags & BIO_CLONED || !bio->bi_vcnt)
+	if (bio->bi_flags & BIO_CLONED || !bio->bi_vcnt)
 		return NULL;
 	page = BPF_CORE_READ(bio, bi_io_vec, bv_page);
 	if (!page)
@@ -97,7 +97,7 @@ static __always_inline struct inode *written_inode(struct bio *bio)
 /* 1 if it is write-back of a file that is counted. */
 static __always_inline int writeback_bio_queued(struct bio *bio)
 {
-	struct inode *inode = written_inode(bio);
+	struct inode *inode = (bio->bi_opf & REQ_OP_MASK) == REQ_OP_WRITE ? inode_of_pages(bio) : NULL;
 	struct write_back_bio flight = {};
 	__u64 address = (__u64)bio;
 	struct write_back *row;

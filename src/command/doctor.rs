@@ -87,7 +87,11 @@ fn kernel(report: &mut Report) {
         );
     }
     for support in probe_support() {
-        report.line(support.ok || support.optional, &format!("{}: {}", support.name, support.detail), remedy(&support.name));
+        report.line(
+            support.ok || support.optional,
+            &format!("{}: {}", support.name, support.detail),
+            remedy(&support.name),
+        );
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::{
     account::{Account, Tick},
     charges::{Doing, Waits, Window, charges, processor_shares},
+    company::Company,
     contention::{self, Surroundings},
     devices::Devices,
     latency::Latencies,
@@ -79,6 +80,8 @@ pub struct Channel {
     start: u64,
     account: Account,
     habits: Habits,
+    /// Who is on the devices as usual.
+    company: Company,
     work: Work,
     top: Top,
     windows: Windows,
@@ -99,6 +102,7 @@ impl Channel {
             start,
             account: Account::default(),
             habits,
+            company: Company::default(),
             work: Work::default(),
             top: Top::default(),
             windows: Windows::default(),
@@ -235,7 +239,7 @@ impl Channel {
             let stood_still = reading.applied.is_some() && reading.applied == last.applied;
             self.processor(&mut window, reading, stood_still);
             self.note_apply_time(&window);
-            contend(&mut window, begin, end, around, in_step);
+            contend(&mut window, (begin, end), around, &mut self.company, in_step);
         }
         // Without a position that was received (an archive), who waits for log while behind waits for transport.
         window.transport_behind = reading.transport.unwrap_or(reading.lag) > patience.noise;
@@ -295,10 +299,13 @@ impl Channel {
 }
 
 /// Tells apart what others at the device owe, or learns from their absence.
-fn contend(window: &mut Window, begin: u64, end: u64, around: &mut Around<'_>, in_step: bool) {
-    if window.spent.keys().all(|doing| doing.device.is_empty()) {
-        return;
-    }
+fn contend(
+    window: &mut Window,
+    (begin, end): (u64, u64),
+    around: &mut Around<'_>,
+    company: &mut Company,
+    in_step: bool,
+) {
     let flights = around.devices.between(around.host, begin, end);
     let surroundings = Surroundings {
         host: around.host,
@@ -307,9 +314,10 @@ fn contend(window: &mut Window, begin: u64, end: u64, around: &mut Around<'_>, i
         seconds: seconds_between(begin, end),
     };
     if in_step {
+        contention::learn_company(&surroundings, company);
         contention::learn(&window.spent, &surroundings, around.latencies);
     }
-    window.contention = contention::split(&mut window.spent, &surroundings, around.latencies);
+    window.contention = contention::split(&mut window.spent, &surroundings, around.latencies, company);
 }
 
 /// The rows that differ from what was issued, or all of them; they are issued now.

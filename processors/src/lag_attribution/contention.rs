@@ -1,10 +1,11 @@
 //! Splits the critical thread's blocked time at a device between the object, which owes what the same operations take on
 //! a device that nobody else uses, and those who were in flight there meanwhile, who owe the rest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     charges::{Doing, Spent},
+    company::Company,
     devices::{Flight, Party},
     latency::{Class, Latencies},
     owner::{Cause, Owner, Subject},
@@ -72,10 +73,18 @@ impl Own {
 }
 
 /// Takes what others owe out of the thread's time, and returns it.
-pub fn split(spent: &mut Spent, around: &Surroundings<'_>, latencies: &Latencies) -> Vec<(Owner, f64)> {
+pub fn split(
+    spent: &mut Spent,
+    around: &Surroundings<'_>,
+    latencies: &Latencies,
+    company: &Company,
+) -> Vec<(Owner, f64)> {
     let mut owed: BTreeMap<Owner, f64> = BTreeMap::new();
     for (device, own) in own(spent, around) {
-        let others = competitors(device.as_str(), &own, around);
+        let mut others = competitors(device.as_str(), &own, around);
+        for (owner, seconds) in &mut others {
+            *seconds = company.unusual(&device, owner, *seconds, around.seconds);
+        }
         let in_flight: f64 = others.values().sum();
         if around.seconds <= 0.0 || in_flight < COMPANY * around.seconds {
             continue;
@@ -115,6 +124,14 @@ pub fn split(spent: &mut Spent, around: &Surroundings<'_>, latencies: &Latencies
         }
     }
     owed.into_iter().filter(|(_, seconds)| *seconds > 0.0).collect()
+}
+
+/// Learns from a window in which nothing lagged who is there as usual.
+pub fn learn_company(around: &Surroundings<'_>, company: &mut Company) {
+    let devices: BTreeSet<&str> = around.flights.keys().map(|flight| flight.device.as_str()).collect();
+    let nobody = Own::default();
+    let flights = devices.into_iter().map(|device| (device, competitors(device, &nobody, around)));
+    company.learn(around.seconds, flights);
 }
 
 /// Learns from a window in which nothing lagged: of devices that nobody else used much, and objects that were waited for in

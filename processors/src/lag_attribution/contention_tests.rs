@@ -67,7 +67,7 @@ fn above_the_learned_time_the_read_is_owed_by_those_who_were_there_in_proportion
         (flight(Measure::Time, client(ME, "items")), 3.0),
         (flight(Measure::Time, stranger("fio")), 1.0),
     ]);
-    let owed = split(&mut spent, &around(&flights), &latencies(Class::Read, 0.001));
+    let owed = split(&mut spent, &around(&flights), &latencies(Class::Read, 0.001), &Company::default());
     // 100 reads take 0.1 s alone; 0.8 s is shared 3 : 1.
     assert!((spent.values().sum::<f64>() - 0.1).abs() < 1e-9, "{spent:?}");
     let of = |owner: &Owner| owed.iter().find(|(row, _)| row == owner).map_or(0.0, |(_, seconds)| *seconds);
@@ -86,7 +86,10 @@ fn a_device_that_is_slow_without_company_is_nobodys_contention() {
             (flight(Measure::Time, client(ME, "orders")), others),
         ]);
         let mut spent = before.clone();
-        assert!(split(&mut spent, &around(&flights), &latencies(Class::Read, 0.001)).is_empty());
+        assert!(
+            split(&mut spent, &around(&flights), &latencies(Class::Read, 0.001), &Company::default())
+                .is_empty()
+        );
         assert_eq!(spent, before);
     }
 }
@@ -98,7 +101,7 @@ fn nobody_owes_more_than_the_time_he_was_there() {
         (flight(Measure::Operations, of_thread("orders")), 10.0),
         (flight(Measure::Time, stranger("cron")), 0.05),
     ]);
-    let owed = split(&mut spent, &around(&flights), &latencies(Class::Read, 0.001));
+    let owed = split(&mut spent, &around(&flights), &latencies(Class::Read, 0.001), &Company::default());
     assert!((owed[0].1 - 0.05).abs() < 1e-9, "{owed:?}");
     assert!((total(&spent, &owed) - 0.9).abs() < 1e-9);
 }
@@ -107,7 +110,7 @@ fn nobody_owes_more_than_the_time_he_was_there() {
 fn before_anything_was_learned_a_device_is_taken_to_serve_all_alike() {
     let mut spent = spent(&[("read", "orders", "vda", 0.9)]);
     let flights = Amounts::from([(flight(Measure::Time, stranger("fio")), 2.0)]);
-    let owed = split(&mut spent, &around(&flights), &Latencies::default());
+    let owed = split(&mut spent, &around(&flights), &Latencies::default(), &Company::default());
     assert!((spent.values().sum::<f64>() - 0.3).abs() < 1e-9, "{spent:?}");
     assert!((owed[0].1 - 0.6).abs() < 1e-9, "{owed:?}");
 }
@@ -120,7 +123,7 @@ fn other_servers_are_named_and_other_devices_do_not_matter() {
         (flight(Measure::Time, client("8", "events")), 1.0),
         (flight(Measure::Time, Party { instance: Some("8".into()), ..of_thread("events") }), 1.0),
     ]);
-    let owed = split(&mut spent, &around(&flights), &Latencies::default());
+    let owed = split(&mut spent, &around(&flights), &Latencies::default(), &Company::default());
     assert_eq!(owed.len(), 1);
     assert_eq!(owed[0].0.culprit.as_deref(), Some("server-8"));
     assert_eq!(owed[0].0.subject.table.as_deref(), Some("events"));
@@ -135,7 +138,7 @@ fn what_is_read_for_the_critical_thread_does_not_compete_with_it() {
     let apply = Party { of_thread: false, ..of_thread("orders") };
     let flights =
         Amounts::from([(flight(Measure::Time, worker("orders")), 0.9), (flight(Measure::Time, apply), 0.9)]);
-    assert!(split(&mut spent, &around(&flights), &Latencies::default()).is_empty());
+    assert!(split(&mut spent, &around(&flights), &Latencies::default(), &Company::default()).is_empty());
 }
 
 #[test]
@@ -164,4 +167,24 @@ fn a_little_company_is_taken_off_what_is_learned() {
     let mut latencies = Latencies::default();
     learn(&spent, &around(&flights), &mut latencies);
     assert!((latencies.of(HOST, "vda", Class::Read).unwrap() - 0.0005).abs() < 1e-9);
+}
+
+#[test]
+fn who_is_there_as_usual_does_not_owe_what_is_slow_for_another_reason() {
+    let flights = |seconds| {
+        Amounts::from([
+            (flight(Measure::Operations, of_thread("orders")), 100.0),
+            (flight(Measure::Time, client(ME, "wal")), seconds),
+        ])
+    };
+    let (usual, more) = (flights(0.1), flights(0.7));
+    let mut company = Company::default();
+    for _ in 0..5 {
+        learn_company(&around(&usual), &mut company);
+    }
+    let latencies = latencies(Class::Read, 0.001);
+    let mut slow = spent(&[("read", "orders", "vda", 0.9)]);
+    assert!(split(&mut slow, &around(&usual), &latencies, &company).is_empty());
+    let owed = split(&mut slow, &around(&more), &latencies, &company);
+    assert!((owed[0].1 - 0.5).abs() < 1e-9, "{owed:?}");
 }
