@@ -50,7 +50,7 @@ async fn queries_that_read_another_table_owe_the_lag_that_they_make() {
     let since = scene.recorder.ticks().len();
     let scan = Scan::start(&scene.lab.replica().dsn(), ARCHIVE, SESSIONS).await.expect("a scan");
     scene.wait_for_lag(LAG).await;
-    let culprit = Culprit::of("contention").table(ARCHIVE).role("client");
+    let culprit = Culprit::of("contention").table(ARCHIVE);
     let judged = scene.verdict("competing scan", since, &culprit);
     scan.stop().await.expect("the scan ran");
     scene.print_baselines().await;
@@ -108,7 +108,7 @@ async fn another_server_on_the_same_device_is_named_by_its_service_and_table() {
     let since = scene.recorder.ticks().len();
     let scan = Scan::start(&second, ARCHIVE, SESSIONS).await.expect("a scan");
     scene.wait_for_lag(LAG).await;
-    let culprit = Culprit::of("contention").rival("second").table(ARCHIVE).role("client");
+    let culprit = Culprit::of("contention").rival("second").table(ARCHIVE);
     let judged = scene.verdict("another server", since, &culprit);
     scan.stop().await.expect("the scan ran");
     scene.print_baselines().await;

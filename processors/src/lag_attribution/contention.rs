@@ -190,10 +190,17 @@ fn competitors(device: &str, own: &Own, around: &Surroundings<'_>) -> BTreeMap<O
     competitors
 }
 
+/// Write-back queues hundreds of writes at once, so that the sum of their times in flight says little of how long the device
+/// was kept; and a journal commits for whoever flushes, the watched servers among them.
+fn is_housekeeping(culprit: &str) -> bool {
+    culprit == "(write-back)" || culprit.starts_with("[jbd2/")
+}
+
 fn competitor(party: &Party, own: &Own, instance: &str) -> Option<Owner> {
     let subject = if party.subject.is_unresolved() { Subject::default() } else { party.subject.clone() };
     let owner = Owner { role: party.role.clone(), ..Owner::about(Cause::Contention, subject) };
     match (&party.culprit, &party.instance) {
+        (Some(culprit), _) if is_housekeeping(culprit) => None,
         (Some(culprit), _) => Some(owner.by(culprit)),
         (None, Some(other)) if other != instance => Some(owner.by(&party.service)),
         (None, Some(_)) => {

@@ -188,3 +188,15 @@ fn who_is_there_as_usual_does_not_owe_what_is_slow_for_another_reason() {
     let owed = split(&mut slow, &around(&more), &latencies, &company);
     assert!((owed[0].1 - 0.5).abs() < 1e-9, "{owed:?}");
 }
+
+#[test]
+fn the_kernels_housekeeping_is_nobody_to_blame() {
+    let flights = Amounts::from([
+        (flight(Measure::Operations, of_thread("orders")), 100.0),
+        (flight(Measure::Time, stranger("(write-back)")), 5.0),
+        (flight(Measure::Time, stranger("[jbd2/vda-8]")), 5.0),
+    ]);
+    let mut slow = spent(&[("read", "orders", "vda", 0.9)]);
+    let latencies = latencies(Class::Read, 0.001);
+    assert!(split(&mut slow, &around(&flights), &latencies, &Company::default()).is_empty());
+}
