@@ -232,7 +232,11 @@ fn lost() -> String {
         .split_once("LOST_REASONS")
         .and_then(|(_, rest)| rest.split_once("];"))
         .map_or("", |(list, _)| list);
-    let reasons = list.split('"').skip(1).step_by(2).chain(["probe skipped", "row swept while written"]);
+    let reasons = list.split('"').skip(1).step_by(2).chain([
+        "request not seen to end",
+        "probe skipped",
+        "row swept while written",
+    ]);
     for reason in reasons {
         let meaning = match reason {
             "io map full" => "No row was left for a file; the operation is counted in the row `(overflow)`.",
@@ -252,6 +256,20 @@ fn lost() -> String {
             }
             "write-back map full" => "Write-back of a file was not counted.",
             "write-back in flight map full" => "Write-back was counted without its time.",
+            "requests map full" => "An asynchronous operation was not counted: too many were in flight.",
+            "request unreadable" => "A request of libaio could not be read from the memory of its process.",
+            "request not seen to end" => {
+                "The end of an asynchronous operation was not seen; it is not counted."
+            }
+            "flights map full" => {
+                "I/O of somebody who is not watched was not counted: too much was in flight."
+            }
+            "bio not seen to end" => {
+                "The end of an I/O of somebody who is not watched was not seen; it is not counted."
+            }
+            "others map full" => {
+                "No row was left for somebody who is not watched; the I/O is counted in a row of the device."
+            }
             "probe skipped" => {
                 "The kernel did not run a probe, because one was running on the processor already."
             }
