@@ -49,7 +49,7 @@ struct Cost {
 impl Cost {
     /// Whether it is what somebody pays who is not watched.
     fn of_others(&self) -> bool {
-        self.case.contains("unwatched") || self.case.contains("unrelated")
+        ["unwatched", "not watched", "unrelated"].iter().any(|word| self.case.contains(word))
     }
 }
 
@@ -57,7 +57,12 @@ impl Cost {
 fn parse(said: &str) -> Outcome<Vec<Cost>> {
     let mut costs = Vec::new();
     for line in said.lines() {
-        let [case, off, on] = line.split(',').map(str::trim).collect::<Vec<_>>()[..] else { continue };
+        // A case's own commas stand between quotes.
+        let [on, off, case] =
+            line.rsplitn(3, ',').map(|field| field.trim().trim_matches('"')).collect::<Vec<_>>()[..]
+        else {
+            continue;
+        };
         let (Ok(off), Ok(on)) = (off.parse::<f64>(), on.parse::<f64>()) else { continue };
         if off <= 0.0 || on <= 0.0 {
             return Err(format!("probe_cost measured nothing: {line}").into());
