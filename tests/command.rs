@@ -129,9 +129,12 @@ fn components_are_listed_as_the_collector_does() {
 #[test]
 fn a_server_that_is_down_is_told_and_the_agent_goes_on_until_it_is_told_to_end() {
     let file = file(GOOD);
+    let state = tempfile::tempdir().expect("a directory");
     let mut agent = Command::new(env!("CARGO_BIN_EXE_blameio"))
         .args(["run", "--config"])
         .arg(file.path())
+        // What it learns here is nobody's.
+        .env("STATE_DIRECTORY", state.path())
         .stderr(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()

@@ -19,7 +19,7 @@ use blameio_pipeline::{
 fn findings(exporter: &str) -> String {
     let text = format!(
         "yaml:{{extensions: {{database/orders: {{dsn: 'postgresql://127.0.0.1:1/postgres'}}}}, \
-         receivers: {{file_io: , replication: }}, processors: {{db_resolver: , lag_attribution: }}, \
+         receivers: {{file_io: , replication: }}, processors: {{db_resolver: , lag_attribution: {{state_directory: ''}}}}, \
          exporters: {{otlp_grpc: {exporter}}}, service: {{extensions: [database/orders], pipelines: {{metrics: \
          {{receivers: [file_io, replication], processors: [db_resolver, lag_attribution], exporters: [otlp_grpc]}}}}}}}}"
     );
