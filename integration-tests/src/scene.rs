@@ -76,6 +76,15 @@ pub fn can_run(test: &str, needs_slow_disk: bool) -> bool {
     }
 }
 
+/// A port on which nobody listens.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0))
+        .expect("a port")
+        .local_addr()
+        .expect("an address")
+        .port()
+}
+
 /// The usual configuration for a replica.
 pub fn configuration(replica: &str, primary: Option<&str>) -> String {
     let primary = primary.map(|dsn| format!(", primary_dsn: '{dsn}'")).unwrap_or_default();

@@ -6,7 +6,9 @@ use blameio::lab::{
     Binaries, Cluster, Culprit, Lab, LabOptions, Recorder, Schema, Settings, StopMode, Storage, Updates,
     Verdict,
 };
-use blameio_integration_tests::scene::{DEADLINE, Scene, SceneOptions, can_run, configuration, start_agent};
+use blameio_integration_tests::scene::{
+    DEADLINE, Scene, SceneOptions, can_run, configuration, free_port, start_agent,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -193,10 +195,6 @@ async fn scrape(port: u16) -> io::Result<String> {
     let mut page = String::new();
     stream.read_to_string(&mut page).await?;
     Ok(page)
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,7 +8,7 @@ use std::{
 };
 
 use blameio::lab::Recorder;
-use blameio_integration_tests::scene::start_agent;
+use blameio_integration_tests::scene::{free_port, start_agent};
 use opentelemetry_proto::tonic::collector::metrics::v1::{
     ExportMetricsServiceRequest, ExportMetricsServiceResponse,
     metrics_service_server::{MetricsService, MetricsServiceServer},
@@ -84,8 +84,7 @@ fn scrape(port: u16) -> Option<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn own_metrics_are_scrapeable_under_the_collectors_names() {
-    let port =
-        std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
+    let port = free_port();
     let readers = format!("[{{pull: {{exporter: {{prometheus: {{host: 127.0.0.1, port: {port}}}}}}}}}]");
     let agent = start_agent(&[configuration(&readers)], &Arc::new(Recorder::default())).await;
     let deadline = Instant::now() + Duration::from_secs(20);

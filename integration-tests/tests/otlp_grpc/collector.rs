@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -22,7 +22,7 @@ use blameio::{
     },
     lab::{Lab, LabOptions, Storage, Updates},
 };
-use blameio_integration_tests::scene::{DEADLINE, can_run, configuration};
+use blameio_integration_tests::scene::{DEADLINE, can_run, configuration, free_port};
 use blameio_pipeline::{Batch, ExportError, Exporter};
 use nix::{
     sys::signal::{Signal, kill},
@@ -63,7 +63,7 @@ struct Collector {
 impl Collector {
     fn start(program: &Path, more: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
+        let port = free_port();
         let text = format!(
             "receivers: {{otlp: {{protocols: {{grpc: {{endpoint: '127.0.0.1:{port}'{more}}}}}}}}}\n\
              exporters: {{file: {{path: '{}', format: proto}}}}\n\

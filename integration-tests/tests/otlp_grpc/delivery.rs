@@ -6,13 +6,14 @@ use std::{
 };
 
 use blameio_config::Signal;
+use blameio_integration_tests::scene::free_port;
 use blameio_pipeline::Batch;
 use bytes::{BufMut, BytesMut};
 
 use crate::{
     exporter::{POINTS, SOON, Sender, all_signals, batch, number, until},
     proxy::Proxy,
-    receiver::{Answer, Options, Receiver, Server, free_port},
+    receiver::{Answer, Options, Receiver, Server},
 };
 
 fn numbers(receiver: &Receiver) -> BTreeSet<u64> {

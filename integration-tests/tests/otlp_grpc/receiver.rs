@@ -195,15 +195,6 @@ impl Drop for Server {
     }
 }
 
-/// A port on which nobody listens.
-pub fn free_port() -> u16 {
-    std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .expect("a port")
-        .local_addr()
-        .expect("an address")
-        .port()
-}
-
 fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
 }
