@@ -81,7 +81,5 @@ pub const BLAME_CULPRIT: &str = "blameio.blame.culprit";
 pub const WORK_STAGE: &str = "blameio.work.stage";
 /// What is counted: block (a reference of a log record to a block), drop (a relation that a commit removes).
 pub const WORK_KIND: &str = "blameio.work.kind";
-/// The probe program.
-pub const PROBE_NAME: &str = "blameio.probe.name";
 /// Why something was lost: `io map full`, …
 pub const LOST_REASON: &str = "blameio.lost.reason";

@@ -61,8 +61,6 @@ metrics! {
     THREAD_TIME = "blameio.thread.time", "s", Sum, [THREAD_ID, THREAD_ROLE, THREAD_STATE, SYSTEM_DEVICE, DB_NAMESPACE, DB_TABLE, DB_INDEX, FILE_KIND, FILE_PATH];
     /// What was not counted, and why.
     FILE_LOST = "blameio.file.lost", "{event}", Sum, [LOST_REASON];
-    /// Processor time that the probes took, as they measure it themselves.
-    PROBE_TIME = "blameio.probe.time", "s", Sum, [PROBE_NAME];
     /// Age of the oldest change that the primary has made durable and this replica has not applied.
     REPLICATION_LAG = "blameio.replication.lag", "s", Gauge, [REPLICATION_CHANNEL];
     /// The lag's stages; they add up to the lag. Without a source for transport there is no transport series.
