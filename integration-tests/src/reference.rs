@@ -236,6 +236,7 @@ fn lost() -> String {
         "request not seen to end",
         "probe skipped",
         "row swept while written",
+        "probes detached",
     ]);
     for reason in reasons {
         let meaning = match reason {
@@ -275,6 +276,9 @@ fn lost() -> String {
             }
             "row swept while written" => {
                 "What a row counted in the moment in which it was removed to make room."
+            }
+            "probes detached" => {
+                "The probes took more than `max_cpu_percent` and are detached: nothing is counted any more."
             }
             _ => "Not described yet.",
         };

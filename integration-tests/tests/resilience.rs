@@ -234,3 +234,55 @@ async fn the_scrape_page_tells_lag_and_blame_that_add_up() {
     workload.stop().await.expect("the workload ran");
     scene.end().await;
 }
+
+/// Values on the page of series whose name and labels contain all of these.
+fn values(page: &str, words: &[&str]) -> Vec<f64> {
+    page.lines()
+        .filter(|line| !line.starts_with('#') && words.iter().all(|word| line.contains(word)))
+        .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn probes_that_take_too_much_are_detached_and_lag_is_measured_without_them() {
+    if !can_run("probes_that_take_too_much_are_detached_and_lag_is_measured_without_them", false) {
+        return;
+    }
+    let port = free_port();
+    let more = format!(
+        "{{receivers: {{file_io: {{state_directory: '', max_cpu_percent: 0.0001}}}}, \
+         exporters: {{prometheus: {{endpoint: '127.0.0.1:{port}'}}}}, \
+         service: {{pipelines: {{metrics: {{exporters: [prometheus]}}}}}}}}"
+    );
+    let scene = Scene::build(SceneOptions { more, ..plain() }).await;
+    let workload = scene.lab.start_workload(&Updates::customers(), Lab::RATE).await.expect("a workload");
+    scene.warm_up().await;
+    let page = scrape(port).await.expect("the page answers");
+    let taken = values(&page, &["blameio_probe_time_seconds_total", "sys_enter"]);
+    assert!(taken.iter().all(|seconds| *seconds > 0.0) && taken.len() == 1, "{page}");
+    assert!(!values(&page, &["blameio_file_operations_total"]).is_empty(), "{page}");
+    // Judged over half a minute.
+    let end = std::time::Instant::now() + DEADLINE;
+    let page = loop {
+        let page = scrape(port).await.expect("the page answers");
+        if !values(&page, &["blameio_file_lost_total", "probes detached"]).is_empty() {
+            break page;
+        }
+        assert!(std::time::Instant::now() < end, "the probes are not detached:\n{page}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    };
+    for gone in ["blameio_device_time", "blameio_file_operations_total", "blameio_probe_time"] {
+        assert!(values(&page, &[gone]).is_empty(), "{gone} stands still:\n{page}");
+    }
+    let since = scene.recorder.ticks().len();
+    scene.lab.pause_replay().await.expect("paused");
+    scene.wait_for_lag(3.0).await;
+    let verdict = Verdict::of(&scene.ticks_since(since), Some(&Culprit::of("paused")));
+    scene.lab.resume_replay().await.expect("resumed");
+    scene.wait_in_step().await;
+    // The server tells of the pause once a second, and until then nobody knows.
+    assert!(verdict.worst_sum_error <= 0.01 && verdict.right_first >= 0.95, "{verdict:?}");
+    assert!(verdict.strangers.is_empty() && verdict.unknown <= 0.4, "{verdict:?}");
+    workload.stop().await.expect("the workload ran");
+    scene.end().await;
+}

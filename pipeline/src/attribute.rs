@@ -81,5 +81,7 @@ pub const BLAME_CULPRIT: &str = "blameio.blame.culprit";
 pub const WORK_STAGE: &str = "blameio.work.stage";
 /// What is counted: block (a reference of a log record to a block), drop (a relation that a commit removes).
 pub const WORK_KIND: &str = "blameio.work.kind";
+/// Tracepoint that a probe is attached to: sys_enter, sched_switch, …
+pub const PROBE_TRACEPOINT: &str = "blameio.probe.tracepoint";
 /// Why something was lost: `io map full`, …
 pub const LOST_REASON: &str = "blameio.lost.reason";

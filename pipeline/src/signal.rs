@@ -61,6 +61,10 @@ metrics! {
     THREAD_TIME = "blameio.thread.time", "s", Sum, [THREAD_ID, THREAD_ROLE, THREAD_STATE, SYSTEM_DEVICE, DB_NAMESPACE, DB_TABLE, DB_INDEX, FILE_KIND, FILE_PATH];
     /// What was not counted, and why.
     FILE_LOST = "blameio.file.lost", "{event}", Sum, [LOST_REASON];
+    /// Processor time that the probes take from whoever passes a tracepoint; an estimate, one run in a thousand is timed.
+    PROBE_TIME = "blameio.probe.time", "s", Sum, [PROBE_TRACEPOINT];
+    /// How often a tracepoint with a probe was passed.
+    PROBE_RUNS = "blameio.probe.runs", "{run}", Sum, [PROBE_TRACEPOINT];
     /// Age of the oldest change that the primary has made durable and this replica has not applied.
     REPLICATION_LAG = "blameio.replication.lag", "s", Gauge, [REPLICATION_CHANNEL];
     /// The lag's stages; they add up to the lag. Without a source for transport there is no transport series.

@@ -78,8 +78,8 @@ static __always_inline void turn_to(struct slot *slot, const struct view *view)
 	if (view->host)
 		slot->host = (__u64)view->host;
 	dentry = file ? BPF_CORE_READ(file, f_path.dentry) : dentry_of(view->host);
-	if (dentry)
-		remember_name(dentry, &slot->file, state, slot->epoch);
+	if (dentry && !remember_name(dentry, &slot->file, state, slot->epoch))
+		slot->super = 0; /* the next operation tries again */
 }
 
 /* Whether the next read of so many bytes can be taken to last as long as one before. */

@@ -179,9 +179,9 @@ static __always_inline int read_names(struct dentry *dentry, struct file_name *n
 
 /*
  * Keeps the name of a file, or replaces it: a file is renamed, and an inode's next owner has the same identity on a
- * file system without generations.
+ * file system without generations. 0 if the kernel had no memory for it right now.
  */
-static __always_inline void remember_name(struct dentry *dentry, const struct file_id *id,
+static __always_inline int remember_name(struct dentry *dentry, const struct file_id *id,
 					  struct naming *state, __u32 epoch)
 {
 	/* Before the name: if a rename comes between, the next look finds a difference and reads again. */
@@ -191,21 +191,22 @@ static __always_inline void remember_name(struct dentry *dentry, const struct fi
 	long error;
 
 	if (known ? known->leaf == leaf : state->full == epoch)
-		return;
+		return 1;
 	name = bpf_map_lookup_elem(&scratch, &zero);
 	if (!name)
-		return;
+		return 1;
 	__builtin_memset(name, 0, sizeof(*name));
 	name->leaf = leaf;
 	if (!read_names(dentry, name)) {
 		count_lost(LOST_NAME_UNREADABLE);
-		return;
+		return 1;
 	}
 	error = bpf_map_update_elem(&files, id, name, BPF_ANY);
 	if (error == -E2BIG)
 		state->full = epoch;
 	else if (!error && known)
 		__sync_fetch_and_add(&state->renamed, 1);
+	return error != -ENOMEM;
 }
 
 #endif

@@ -234,11 +234,24 @@ struct thread_time_key {
 		__type(value, value_);                                                                                 \
 	} name_ SEC(".maps")
 
+/*
+ * Takes memory for the rows that it has, not for all that it may have. Only for maps whose rows stay for minutes and are
+ * made where a thread may be interrupted: not in the scheduler, nor for each bio.
+ */
+#define GROWING_MAP(name_, type_, key_, value_, entries_)                                                              \
+	struct {                                                                                                       \
+		__uint(type, type_);                                                                                   \
+		__uint(map_flags, BPF_F_NO_PREALLOC);                                                                  \
+		__uint(max_entries, entries_);                                                                         \
+		__type(key, key_);                                                                                     \
+		__type(value, value_);                                                                                 \
+	} name_ SEC(".maps")
+
 MAP(processes, BPF_MAP_TYPE_HASH, __u32, struct process, 4096);
-MAP(files, BPF_MAP_TYPE_HASH, struct file_id, struct file_name, 5120);
-MAP(io, BPF_MAP_TYPE_PERCPU_HASH, struct io_key, struct io_row, 16384);
+GROWING_MAP(files, BPF_MAP_TYPE_HASH, struct file_id, struct file_name, 5120);
+GROWING_MAP(io, BPF_MAP_TYPE_PERCPU_HASH, struct io_key, struct io_row, 16384);
 MAP(overflow, BPF_MAP_TYPE_PERCPU_HASH, struct overflow_key, struct io_row, 1024);
-MAP(durations, BPF_MAP_TYPE_HASH, struct duration_key, struct durations, 7168);
+GROWING_MAP(durations, BPF_MAP_TYPE_HASH, struct duration_key, struct durations, 7168);
 MAP(critical, BPF_MAP_TYPE_HASH, __u32, struct thread, 64);
 MAP(thread_time, BPF_MAP_TYPE_HASH, struct thread_time_key, __u64, 8192);
 MAP(lost, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, LOST_REASONS);
@@ -250,8 +263,8 @@ MAP(watch_epoch, BPF_MAP_TYPE_ARRAY, __u32, __u64, 1);
 MAP(naming, BPF_MAP_TYPE_ARRAY, __u32, struct naming, 1);
 /* A name is too large for the stack. */
 MAP(scratch, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct file_name, 1);
-MAP(device, BPF_MAP_TYPE_HASH, struct io_key, struct device_row, 8192);
-MAP(write_back, BPF_MAP_TYPE_HASH, struct file_id, struct write_back, 5120);
+GROWING_MAP(device, BPF_MAP_TYPE_HASH, struct io_key, struct device_row, 8192);
+GROWING_MAP(write_back, BPF_MAP_TYPE_HASH, struct file_id, struct write_back, 5120);
 /* In flight; the key is the address of the bio. */
 MAP(write_back_bios, BPF_MAP_TYPE_HASH, __u64, struct write_back_bio, 4096);
 

@@ -88,6 +88,7 @@ const volatile __u8 syscalls[SYSCALLS] = {
 #define FALLOC_FL_PUNCH_HOLE 0x02
 #define FALLOC_FL_COLLAPSE_RANGE 0x08
 #define E2BIG 7
+#define ENOMEM 12
 #define EEXIST 17
 #define OVERLAYFS_SUPER_MAGIC 0x794c7630
 #define TMPFS_MAGIC 0x01021994

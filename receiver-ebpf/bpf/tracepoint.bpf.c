@@ -7,6 +7,7 @@
 #include "account.h"
 #include "async.h"
 #include "block.h"
+#include "cost.h"
 #include "fills.h"
 #include "thread_states.h"
 #include <bpf/bpf_helpers.h>
@@ -54,8 +55,7 @@ static __always_inline __u8 operation_of(struct pt_regs *regs, __u8 call)
 	}
 }
 
-SEC("tp_btf/sys_enter")
-int on_sys_enter(__u64 *ctx)
+PROBE(on_sys_enter, "sys_enter", PROGRAM_SYS_ENTER)
 {
 	struct pt_regs *regs = (struct pt_regs *)ctx[0];
 	__u64 number = ctx[1];
@@ -67,28 +67,28 @@ int on_sys_enter(__u64 *ctx)
 
 	/* Every system call of the machine comes by: the number first, it costs nothing. */
 	if (number >= SYSCALLS)
-		return 0;
+		return;
 	call = syscalls[number];
 	if (call == CALL_NONE)
-		return 0;
+		return;
 	slot = own_slot();
 	if (!slot)
-		return 0;
+		return;
 	fault_ends(slot, bpf_get_current_pid_tgid());
 	if (call >= CALL_SUBMIT) {
 		async_call_begins(slot, regs, call);
-		return 0;
+		return;
 	}
 	operation = operation_of(regs, call);
 	if (operation == OPERATION_NONE)
-		return 0;
+		return;
 	if (operation == OPERATION_BY_PATH) {
 		by_path_begin(slot);
-		return 0;
+		return;
 	}
 	file = file_of(ARGUMENT_1(regs));
 	if (!file || !view_file(slot, file, &view))
-		return 0;
+		return;
 	slot->amount = 0;
 	if (operation == OPERATION_WRITE) {
 		slot->size = view.size;
@@ -100,11 +100,9 @@ int on_sys_enter(__u64 *ctx)
 	reached = reaches(operation, view.flags, call == CALL_PWRITEV2 ? ARGUMENT_6(regs) : 0);
 	untimed = call == CALL_READ && !reached && goes_untimed(slot, ARGUMENT_3(regs));
 	account_begin(slot, operation, reached, untimed);
-	return 0;
 }
 
-SEC("tp_btf/sys_exit")
-int on_sys_exit(__u64 *ctx)
+PROBE(on_sys_exit, "sys_exit", PROGRAM_SYS_EXIT)
 {
 	struct pt_regs *regs = (struct pt_regs *)ctx[0];
 	__u64 number = SYSCALL_NUMBER(regs);
@@ -112,73 +110,57 @@ int on_sys_exit(__u64 *ctx)
 	struct slot *slot;
 
 	if (number >= SYSCALLS || syscalls[number] == CALL_NONE)
-		return 0;
+		return;
 	task = bpf_get_current_task_btf();
 	slot = slot_of(task);
 	if (!slot)
-		return 0;
+		return;
 	if (slot->operation == OPERATION_AWAIT)
 		async_call_ends(slot, regs, syscalls[number], (__s64)ctx[1]);
 	else if (slot->operation == OPERATION_BY_PATH)
 		by_path_end(slot, (__s64)ctx[1]);
 	else if (slot->operation != OPERATION_NONE)
 		account_end(slot, task->pid, (__s64)ctx[1]);
-	return 0;
 }
 
-SEC("tp_btf/mm_filemap_add_to_page_cache")
-int on_page_filled(__u64 *ctx)
+PROBE(on_page_filled, "mm_filemap_add_to_page_cache", PROGRAM_PAGE_FILLED)
 {
 	page_filled((struct folio *)ctx[0]);
-	return 0;
 }
 
-SEC("tp_btf/mm_filemap_fault")
-int on_fault(__u64 *ctx)
+PROBE(on_fault, "mm_filemap_fault", PROGRAM_FAULT)
 {
 	fault_begins((struct address_space *)ctx[0]);
-	return 0;
 }
 
-SEC("tp_btf/mm_filemap_map_pages")
-int on_pages_mapped(__u64 *ctx)
+PROBE(on_pages_mapped, "mm_filemap_map_pages", PROGRAM_PAGES_MAPPED)
 {
 	pages_mapped();
-	return 0;
 }
 
-SEC("tp_btf/writeback_dirty_folio")
-int on_page_dirtied(__u64 *ctx)
+PROBE(on_page_dirtied, "writeback_dirty_folio", PROGRAM_PAGE_DIRTIED)
 {
 	page_dirtied((struct folio *)ctx[0], (struct address_space *)ctx[1]);
-	return 0;
 }
 
-SEC("tp_btf/block_bio_queue")
-int on_bio_queue(__u64 *ctx)
+PROBE(on_bio_queue, "block_bio_queue", PROGRAM_BIO_QUEUE)
 {
 	bio_queued((struct bio *)ctx[0]);
-	return 0;
 }
 
-SEC("tp_btf/block_bio_complete")
-int on_bio_complete(__u64 *ctx)
+PROBE(on_bio_complete, "block_bio_complete", PROGRAM_BIO_COMPLETE)
 {
 	struct bio *bio = (struct bio *)ctx[1];
 
 	bio_completed((__u64)bio, bio->bi_opf & REQ_OP_MASK);
-	return 0;
 }
 
-SEC("tp_btf/block_rq_complete")
-int on_request_complete(__u64 *ctx)
+PROBE(on_request_complete, "block_rq_complete", PROGRAM_REQUEST_COMPLETE)
 {
 	request_completed((struct request *)ctx[0], ctx[2]);
-	return 0;
 }
 
-SEC("tp_btf/sched_switch")
-int on_sched_switch(__u64 *ctx)
+PROBE(on_sched_switch, "sched_switch", PROGRAM_SCHED_SWITCH)
 {
 	struct task_struct *previous = (struct task_struct *)ctx[1];
 	struct task_struct *next = (struct task_struct *)ctx[2];
@@ -188,19 +170,15 @@ int on_sched_switch(__u64 *ctx)
 		thread_leaves_cpu(previous, ctx[0] || !previous->__state);
 	if (next->pid)
 		thread_takes_cpu(next);
-	return 0;
 }
 
-SEC("tp_btf/sched_wakeup")
-int on_sched_wakeup(__u64 *ctx)
+PROBE(on_sched_wakeup, "sched_wakeup", PROGRAM_SCHED_WAKEUP)
 {
 	thread_wakes((struct task_struct *)ctx[0]);
-	return 0;
 }
 
 /* Runs before the child does: nothing of it is missed. */
-SEC("tp_btf/sched_process_fork")
-int on_fork(__u64 *ctx)
+PROBE(on_fork, "sched_process_fork", PROGRAM_FORK)
 {
 	struct task_struct *parent = (struct task_struct *)ctx[0];
 	struct task_struct *child = (struct task_struct *)ctx[1];
@@ -208,18 +186,16 @@ int on_fork(__u64 *ctx)
 	struct process entry = {}, *process;
 
 	if (tgid == child_tgid)
-		return 0; /* a thread */
+		return; /* a thread */
 	process = bpf_map_lookup_elem(&processes, &tgid);
 	if (!process)
-		return 0;
+		return;
 	entry.server = process->server;
 	if (bpf_map_update_elem(&processes, &child_tgid, &entry, BPF_ANY))
 		count_lost(LOST_PROCESSES_FULL);
-	return 0;
 }
 
-SEC("tp_btf/sched_process_exit")
-int on_exit(__u64 *ctx)
+PROBE(on_exit, "sched_process_exit", PROGRAM_EXIT)
 {
 	struct task_struct *task = (struct task_struct *)ctx[0];
 	__u32 tgid = task->tgid;
@@ -229,29 +205,22 @@ int on_exit(__u64 *ctx)
 	/* The first thread may leave before the others. */
 	if (task->signal->live.counter == 0 && bpf_map_lookup_elem(&processes, &tgid))
 		bpf_map_delete_elem(&processes, &tgid);
-	return 0;
 }
 
 /* Linux 6.3 and later. */
-SEC("tp_btf/io_uring_submit_req")
-int on_uring_submit_req(__u64 *ctx)
+PROBE(on_uring_submit_req, "io_uring_submit_req", PROGRAM_URING_SUBMIT)
 {
 	uring_submitted((struct io_kiocb___async *)ctx[0]);
-	return 0;
 }
 
 /* Before it. */
-SEC("tp_btf/io_uring_submit_sqe")
-int on_uring_submit_sqe(__u64 *ctx)
+PROBE(on_uring_submit_sqe, "io_uring_submit_sqe", PROGRAM_URING_SUBMIT)
 {
 	uring_submitted((struct io_kiocb___async *)ctx[0]);
-	return 0;
 }
 
 /* The first two arguments are the same in all versions, what follows is not. */
-SEC("tp_btf/io_uring_complete")
-int on_uring_complete(__u64 *ctx)
+PROBE(on_uring_complete, "io_uring_complete", PROGRAM_URING_COMPLETE)
 {
 	uring_completed((struct io_kiocb___async *)ctx[1]);
-	return 0;
 }

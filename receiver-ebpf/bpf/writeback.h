@@ -23,10 +23,12 @@ static __always_inline void identify_inode(struct inode *inode, struct file_id *
 static __always_inline void expect_write_back(const struct file_id *host, const struct file_id *file)
 {
 	struct write_back row = {.file = *file};
+	long error;
 
 	if (bpf_map_lookup_elem(&write_back, host))
 		return;
-	if (bpf_map_update_elem(&write_back, host, &row, BPF_NOEXIST) == -E2BIG)
+	error = bpf_map_update_elem(&write_back, host, &row, BPF_NOEXIST);
+	if (error && error != -EEXIST)
 		count_lost(LOST_WRITE_BACK_FULL);
 }
 

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use blameio_receiver_ebpf::{Limits, Probes};
+use blameio_receiver_ebpf::{CostRow, Limits, Probes};
 use nix::{
     sched::{CpuSet, sched_setaffinity},
     time::{ClockId, clock_gettime},
@@ -101,7 +101,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let fd = file.as_raw_fd();
     let mut off: Vec<Vec<f64>> = CASES.iter().map(|_| Vec::new()).collect();
     let mut on = off.clone();
-    let (mut loading, mut memory) = (Duration::MAX, 0);
+    let (mut loading, mut memory, mut costs) = (Duration::MAX, 0, Vec::new());
     for _ in 0..ROUNDS {
         for (case, rounds) in CASES.iter().zip(&mut off) {
             rounds.push(round(case, fd)?);
@@ -117,8 +117,12 @@ fn main() -> Result<(), Box<dyn Error>> {
             rounds.push(round(case, fd)?);
             probes.forget_process(std::process::id());
         }
+        costs = probes.snapshot()?.costs;
     }
     eprintln!("kernel memory: {memory} bytes; loading and attaching: {loading:?}");
+    for CostRow { tracepoint, runs, seconds } in costs {
+        eprintln!("{tracepoint}: {:.0} ns a run by their own account", seconds / runs as f64 * 1e9);
+    }
     println!("case,off_ns,on_ns");
     for ((case, off), on) in CASES.iter().zip(off).zip(on) {
         println!("\"{}\",{:.0},{:.0}", case.name, median(off), median(on));

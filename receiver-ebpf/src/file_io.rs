@@ -1,7 +1,7 @@
 //! `file_io`: what the probes counted, as OTLP metrics, once an interval. It knows servers only as `WatchedServer`s
 //! and files only by their identity and name; what they belong to is db_resolver's business.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use blameio_config::{ComponentId, Decode, Signal, settings};
@@ -13,15 +13,19 @@ use tokio::time::{sleep, timeout};
 
 use crate::{Limits, Loader, ProbeError, Probes, attempts::Attempts, loader::Asker};
 
+mod budget;
+mod collection;
 mod disk;
 mod emit;
+mod host;
 mod leaf;
 mod losses;
 mod others;
+mod points;
 mod watch;
 
-use emit::Emitter;
-use losses::Losses;
+use budget::Budget;
+use collection::Collection;
 use watch::Watch;
 
 settings! {
@@ -32,8 +36,12 @@ settings! {
         /// How often metrics are handed on.
         pub collection_interval: Duration = "1s",
         /// Makes every kernel map so many times larger: for servers with many thousand relations in use. At 1 the maps
-        /// take 17 MiB on two processors and 54 MiB on 64.
+        /// take 5 MiB on two processors, and at most 17 when they are full; on 64 processors at most 54.
         pub map_size_factor: u32 = 1,
+        /// Most that the probes themselves may take of the host's processors, in percent of all of them, over half a
+        /// minute. Probes that take more are detached until the agent is started anew; 0 for no limit. What they take
+        /// is in `blameio.probe.time`.
+        pub max_cpu_percent: f64 = 5.0,
         /// Where it is marked that the probes are being attached, so that a host that they crash is not crashed a third
         /// time: without it `$STATE_DIRECTORY`, else `/var/lib/blameio`; empty for nowhere.
         pub state_directory: Option<String> = (),
@@ -56,6 +64,9 @@ pub const FILE_IO: Factory<dyn Receiver> = Factory {
             if !(1..=64).contains(&settings.map_size_factor) {
                 found.error(&node.position, &path.key("map_size_factor"), "must be between 1 and 64");
             }
+            if !(0.0..=100.0).contains(&settings.max_cpu_percent) {
+                found.error(&node.position, &path.key("max_cpu_percent"), "must be between 0 and 100");
+            }
         }
     },
     create: |node, context: Context| {
@@ -77,6 +88,7 @@ pub const FILE_IO: Factory<dyn Receiver> = Factory {
                 .extensions()
                 .find_map(|(_, extension)| extension.as_any().downcast_ref::<Loader>()?.asker()),
             limits: Limits::default().times(settings.map_size_factor),
+            max_cpu_percent: settings.max_cpu_percent,
         }))
     },
 };
@@ -84,15 +96,8 @@ pub const FILE_IO: Factory<dyn Receiver> = Factory {
 /// Between two attempts to load probes that the kernel refused.
 const LOAD_RETRY: Duration = Duration::from_secs(30);
 
-/// A row is swept when it did not move for so many collections and nobody can write to it, or for a tenth of them when
-/// the maps fill up.
-const IDLE_COLLECTIONS: u64 = 600;
-
 /// Who lives so long after attaching has survived it.
 const SURVIVED: Duration = Duration::from_mins(1);
-
-/// Between two sweeps.
-const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 
 /// The receiver.
 #[derive(Debug)]
@@ -101,6 +106,8 @@ pub struct FileIo {
     servers: Vec<WatchedServer>,
     interval: Duration,
     limits: Limits,
+    /// Most that the probes may take of the host's processors.
+    max_cpu_percent: f64,
     attempts: Option<Attempts>,
     /// The thread that may load; without one this process's threads may.
     asker: Option<Asker>,
@@ -113,67 +120,84 @@ impl Receiver for FileIo {
     }
 
     async fn run(mut self: Box<Self>, output: Output, control: Control) -> Result<(), ComponentError> {
-        let Some(mut probes) = self.load(&control).await else { return Ok(()) };
+        let Some(probes) = self.load(&control).await else { return Ok(()) };
         // Nobody loads any more: the loading thread and its capabilities are gone.
         self.asker = None;
-        let mut marked = Marked { attempts: self.attempts.take(), until: Instant::now() + SURVIVED };
         tracing::info!(
             receiver = %self.id,
             provider = "tracepoint",
             kernel_memory_bytes = probes.memory_bytes(),
             "probes are attached"
         );
-        let mut losses = Losses::default();
-        let mut watch = Watch::new(self.servers);
-        let mut emitter = Emitter::new(SystemTime::now());
-        let mut sweep_due = Instant::now() + SWEEP_INTERVAL;
-        let mut failing: Option<String> = None;
+        let marked = Marked { attempts: self.attempts.take(), until: Instant::now() + SURVIVED };
+        let mut collection =
+            Collection::new(&self.id, probes, Watch::new(self.servers), Budget::new(self.max_cpu_percent));
+        let Some(too_much) = collect(&mut collection, marked, self.interval, &output, &control).await else {
+            return Ok(());
+        };
+        tracing::error!(
+            receiver = %self.id,
+            percent = (too_much * 10.0).round() / 10.0,
+            max_cpu_percent = self.max_cpu_percent,
+            "the probes took too much of this host's processors and are detached: no file I/O is counted until the \
+             agent is started anew; lag is still measured, and owed to what the servers say. To allow more, raise \
+             max_cpu_percent"
+        );
+        let (mut request, detached) = tokio::task::block_in_place(|| collection.detach());
         loop {
-            tokio::select! {
-                biased;
-                () = control.drain.cancelled() => return Ok(()),
-                // A new view is applied at once, so that a restarted server is watched from its first second.
-                () = watch.changed() => {
-                    tokio::task::block_in_place(|| watch.apply(&mut probes));
-                    continue;
-                }
-                () = sleep(until_next(self.interval)) => {}
+            control.heartbeat.beat();
+            if let Err(refused) = output.send(Batch::metrics(request)).await {
+                tracing::debug!(receiver = %self.id, %refused, "that nothing is counted could not be told");
             }
-            let taken = tokio::task::block_in_place(|| {
-                marked.look();
-                let sweep = Instant::now() >= sweep_due;
-                if sweep {
-                    sweep_due = Instant::now() + SWEEP_INTERVAL;
-                    watch.compare(&probes.watched_processes());
-                }
-                watch.apply(&mut probes);
-                if sweep {
-                    // Right before a snapshot, which tells what is not there any more.
-                    probes.sweep(IDLE_COLLECTIONS, |file| emitter.is_gone(file, &watch))?;
-                }
-                let snapshot = probes.snapshot()?;
-                losses.tell(&self.id, &snapshot.lost);
-                let request = emitter.emit(&snapshot, &watch, &mut probes);
-                Ok::<_, ProbeError>((request, snapshot.exited_threads))
-            });
-            match taken {
-                Ok((request, exited)) => {
-                    // Only now: a receiver that cannot read is not alive.
-                    control.heartbeat.beat();
-                    failing = None;
-                    match output.send(Batch::metrics(request)).await {
-                        Ok(()) => watch.exited(&exited, &mut probes),
-                        Err(refused) => {
-                            tracing::debug!(receiver = %self.id, %refused, "a collection was refused; sums lose nothing");
-                        }
+            if timeout(LOAD_RETRY, control.drain.cancelled()).await.is_ok() {
+                return Ok(());
+            }
+            request = detached.take();
+        }
+    }
+}
+
+/// Hands on what is counted, until the end (`None`) or until the probes take too much: how many percent.
+async fn collect(
+    collection: &mut Collection,
+    mut marked: Marked,
+    interval: Duration,
+    output: &Output,
+    control: &Control,
+) -> Option<f64> {
+    let mut failing: Option<String> = None;
+    loop {
+        tokio::select! {
+            biased;
+            () = control.drain.cancelled() => return None,
+            // A new view is applied at once, so that a restarted server is watched from its first second.
+            () = collection.changed() => {
+                tokio::task::block_in_place(|| collection.apply());
+                continue;
+            }
+            () = sleep(until_next(interval)) => {}
+        }
+        marked.look();
+        match tokio::task::block_in_place(|| collection.take()) {
+            Ok(taken) => {
+                // Only now: a receiver that cannot read is not alive.
+                control.heartbeat.beat();
+                failing = None;
+                match output.send(Batch::metrics(taken.request)).await {
+                    Ok(()) => collection.handed_on(&taken.exited),
+                    Err(refused) => {
+                        tracing::debug!(%refused, "a collection was refused; sums lose nothing");
                     }
                 }
-                Err(error) => {
-                    let error = error.to_string();
-                    if failing.as_ref() != Some(&error) {
-                        tracing::error!(receiver = %self.id, %error, "probes cannot be read");
-                        failing = Some(error);
-                    }
+                if taken.too_much.is_some() {
+                    return taken.too_much;
+                }
+            }
+            Err(error) => {
+                let error = error.to_string();
+                if failing.as_ref() != Some(&error) {
+                    tracing::error!(%error, "probes cannot be read");
+                    failing = Some(error);
                 }
             }
         }

@@ -6,6 +6,7 @@
 mod attempts;
 mod capabilities;
 mod cgroup;
+mod cost;
 mod error;
 pub mod file_io;
 mod histogram;
@@ -35,5 +36,6 @@ pub use provider::Probes;
 pub use raw::FileId;
 pub use support::{Support, probe_support};
 pub use types::{
-    DeviceRow, DurationRow, IoRow, Operation, Other, OtherRow, Snapshot, ThreadRow, ThreadState, WriteBackRow,
+    CostRow, DeviceRow, DurationRow, IoRow, Operation, Other, OtherRow, Snapshot, ThreadRow, ThreadState,
+    WriteBackRow,
 };

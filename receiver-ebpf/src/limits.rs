@@ -1,4 +1,5 @@
-//! How much kernel memory the probes may take: everything is made when they are loaded and never grows.
+//! How much kernel memory the probes may take at most. Rows that stay take it when they come, all else when the probes are
+//! loaded.
 
 /// Sizes of the maps, in entries. What does not fit is counted in an overflow row or in [`Snapshot::lost`].
 ///
@@ -35,7 +36,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// A server with some thousand relations in use: 17 MiB on two processors, 54 MiB on 64.
+    /// A server with some thousand relations in use: 17 MiB on two processors when all is full, 54 MiB on 64.
     fn default() -> Self {
         Self {
             processes: 4096,

@@ -9,7 +9,7 @@ use crate::error::{ProbeError, advice, chain, errno};
 use crate::kernel_map::KernelMap;
 use crate::limits::Limits;
 use crate::raw::{
-    DeviceCounters, DurationKey, Durations, FileId, FileName, Flight, IoCounters, IoKey, Naming,
+    Cost, DeviceCounters, DurationKey, Durations, FileId, FileName, Flight, IoCounters, IoKey, Naming,
     OtherCounters, OtherKey, OverflowKey, Pending, Process, Request, RequestKey, Slot, Thread, ThreadTimeKey,
     WriteBack, WriteBackBio,
 };
@@ -118,6 +118,7 @@ pub(crate) struct Maps {
     pub(crate) write_back: KernelMap<FileId, WriteBack>,
     /// Only for its size.
     pub(crate) write_back_bios: KernelMap<u64, WriteBackBio>,
+    pub(crate) costs: KernelMap<u32, Cost>,
 }
 
 /// The kernel's own types.
@@ -225,5 +226,6 @@ pub(crate) fn take_maps(object: &mut Ebpf) -> Result<Maps, ProbeError> {
         device: KernelMap::new("device", take("device"), processors)?,
         write_back: KernelMap::new("write_back", take("write_back"), processors)?,
         write_back_bios: KernelMap::new("write_back_bios", take("write_back_bios"), processors)?,
+        costs: KernelMap::new("costs", take("costs"), processors)?,
     })
 }

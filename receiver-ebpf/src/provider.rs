@@ -3,11 +3,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use aya::Ebpf;
 use aya::programs::Program;
 use bytemuck::Zeroable;
 
+use crate::cost;
 use crate::error::ProbeError;
 use crate::limits::Limits;
 use crate::namespace;
@@ -43,6 +45,8 @@ pub struct Probes {
     pub(crate) others: HashMap<OtherKey, (u64, u64)>,
     /// Asynchronous operations that were given up.
     pub(crate) given_up: u64,
+    /// What the kernel takes to call a program at each system call.
+    pub(crate) way_of_calls: Duration,
 }
 
 impl Probes {
@@ -67,9 +71,11 @@ impl Probes {
         // A slot begins with 0, which must not look up to date.
         let epoch = 1;
         maps.watch_epoch.set(&0, &epoch)?;
+        let unprobed = cost::empty_call();
         for (program, tracepoint) in loaded.iter().flat_map(|group| group.programs) {
             object::attach_program(&mut object, program, tracepoint)?;
         }
+        let way_of_calls = cost::way_of_calls(unprobed, cost::empty_call());
         Ok(Self {
             object,
             maps,
@@ -83,6 +89,7 @@ impl Probes {
             renamed: 0,
             others: HashMap::new(),
             given_up: 0,
+            way_of_calls,
         })
     }
 
@@ -207,6 +214,7 @@ impl Probes {
             device,
             write_back,
             write_back_bios,
+            costs,
         } = &self.maps;
         processes.memory_bytes()
             + files.memory_bytes()
@@ -226,6 +234,7 @@ impl Probes {
             + device.memory_bytes()
             + write_back.memory_bytes()
             + write_back_bios.memory_bytes()
+            + costs.memory_bytes()
     }
 
     /// Events that the kernel did not give to a program because the same one was already running on the processor. Of all

@@ -60,6 +60,16 @@ pub(crate) struct Slot {
     pub(crate) submitting: u64,
 }
 
+/// What a program has cost on one processor.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct Cost {
+    pub(crate) runs: u64,
+    pub(crate) next: u64,
+    pub(crate) timed: u64,
+    pub(crate) timed_ns: u64,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct IoKey {
@@ -286,6 +296,7 @@ mod tests {
         assert_eq!(size_of::<FileId>(), 16);
         assert_eq!(size_of::<Process>(), 8);
         assert_eq!(size_of::<Slot>(), 136);
+        assert_eq!(size_of::<Cost>(), 32);
         assert_eq!(size_of::<Naming>(), 24);
         assert_eq!(size_of::<IoKey>(), 24);
         assert_eq!(size_of::<DeviceCounters>(), 32);

@@ -1,6 +1,7 @@
 //! Reading all maps: kernel records become rows. Nothing in the kernel is changed by it; differences are the caller's.
 
 use crate::Probes;
+use crate::cost;
 use crate::error::ProbeError;
 use crate::histogram::{DURATION_OFFSET, DURATION_SCALE};
 use crate::raw::{
@@ -125,6 +126,7 @@ impl Probes {
             write_back,
             removals: self.removals,
             lost,
+            costs: cost::read(&self.maps.costs, self.way_of_calls)?,
         })
     }
 }

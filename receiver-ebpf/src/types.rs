@@ -121,7 +121,7 @@ impl ThreadState {
 }
 
 /// One reading of all maps.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Snapshot {
     /// When the thread rows were read, `CLOCK_MONOTONIC`.
     pub monotonic_ns: u64,
@@ -143,6 +143,19 @@ pub struct Snapshot {
     pub removals: u64,
     /// What could not be kept, by reason, cumulative. Every reason is there, with 0 too.
     pub lost: Vec<(&'static str, u64)>,
+    /// What the probes themselves have cost.
+    pub costs: Vec<CostRow>,
+}
+
+/// Processor time that the probes at one tracepoint have taken from whoever passed it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CostRow {
+    /// The tracepoint; both of io_uring's submission go by one name.
+    pub tracepoint: &'static str,
+    /// How often it was passed.
+    pub runs: u64,
+    /// An estimate: about one run in a thousand is timed.
+    pub seconds: f64,
 }
 
 /// Operations of one kind on one file.

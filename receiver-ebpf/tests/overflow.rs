@@ -40,3 +40,27 @@ fn what_does_not_fit_is_in_the_overflow_rows() {
     assert_eq!(lost(&snapshot, "durations map full"), files * 3 - histograms);
     assert_eq!(lost(&snapshot, "files map full"), 1, "five rows of three files, two names");
 }
+
+/// Most maps take their memory when it is needed, from what the kernel has at hand in the middle of an operation.
+#[test]
+fn thousands_of_files_at_once_find_the_memory_that_they_need() {
+    let name = "thousands_of_files_at_once_find_the_memory_that_they_need";
+    let Some(mut probes) = load_or_skip(name, &Limits::default()) else { return };
+    let empty = probes.memory_bytes();
+    // In memory, where nothing slows the rush down.
+    let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let (mut player, _) = Player::start("rush", directory.path());
+    probes.watch_process(player.tgid(), 22, 2).unwrap();
+    player.go();
+    let snapshot = probes.snapshot().unwrap();
+    let kept: Vec<_> = of_server(&snapshot, 22).filter_map(|row| row.file).collect();
+    assert_eq!(kept.len() as u64, cases::RUSH * 2, "a row of extends and one of reads for each");
+    assert!(kept.iter().all(|file| probes.file_name(file).is_some()));
+    let histograms = snapshot.durations.iter().filter(|row| row.server == 22);
+    assert_eq!(histograms.map(|row| row.count).sum::<u64>(), cases::RUSH * 3);
+    for reason in ["io map full", "durations map full", "files map full", "file name unreadable"] {
+        assert_eq!(lost(&snapshot, reason), 0, "{reason}");
+    }
+    let grown = probes.memory_bytes() - empty;
+    assert!(grown > cases::RUSH * 1_000, "{grown} bytes more than {empty}");
+}

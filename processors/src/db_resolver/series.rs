@@ -49,7 +49,7 @@ const WORK: usize = 9;
 /// `metric_expiration` of 5 minutes keeps it.
 const REISSUE: u64 = 60_000_000_000;
 
-/// A series that did not move for so long is ended.
+/// A series that did not move for so long is ended; sooner when its metric is not measured any more.
 const IDLE: u64 = 3_600_000_000_000;
 
 /// Most series of single threads. Attribution takes them out again, so they are not under the limit of what leaves; a
@@ -77,6 +77,8 @@ struct Output<T> {
 pub(super) struct Series {
     raw: HashMap<(usize, RawKey), f64>,
     raw_histograms: HashMap<RawKey, Histogram>,
+    /// Raw series of each metric.
+    fed: [usize; MEASURES],
     sums: BTreeMap<(usize, SeriesKey), Output<f64>>,
     histograms: BTreeMap<SeriesKey, Output<Histogram>>,
     work: BTreeMap<(usize, SeriesKey), Output<f64>>,
@@ -125,7 +127,9 @@ impl Series {
         if metric != THREAD_TIME {
             self.add((metric, SeriesKey::of(&key.1, resolved, false)), delta, now, limit);
         }
-        self.raw.insert(key, value);
+        if self.raw.insert(key, value).is_none() {
+            self.fed[metric] += 1;
+        }
     }
 
     fn add_to_thread(&mut self, series: (usize, SeriesKey), delta: f64, now: u64) {
@@ -155,11 +159,11 @@ impl Series {
 
     /// A raw series has ended.
     pub(super) fn end(&mut self, metric: usize, key: &RawKey) {
-        if metric == HISTOGRAM {
-            self.raw_histograms.remove(key);
-        } else {
-            self.raw.remove(&(metric, key.clone()));
-        }
+        let known = match metric {
+            HISTOGRAM => self.raw_histograms.remove(key).is_some(),
+            _ => self.raw.remove(&(metric, key.clone())).is_some(),
+        };
+        self.fed[metric] -= usize::from(known);
     }
 
     /// Takes a raw histogram point.
@@ -183,7 +187,9 @@ impl Series {
         let value = Histogram::of(point);
         let growth = value.since(self.raw_histograms.get(&key));
         let series = SeriesKey::of(&key, resolved, false);
-        self.raw_histograms.insert(key, value);
+        if self.raw_histograms.insert(key, value).is_none() {
+            self.fed[HISTOGRAM] += 1;
+        }
         let known = self.histograms.contains_key(&series);
         if !known && growth.is_empty() {
             return;
@@ -274,12 +280,14 @@ impl Series {
         for (metric, key) in self.left.drain(..) {
             builder.ended(&RESOLVED[metric], attributes(&key), PointTime { start: 0, at });
         }
+        // Of a metric that nobody measures any more nothing stands still as if it were measured.
+        let fed = self.fed;
         let sums = self.sums.iter_mut().chain(&mut self.work).chain(&mut self.threads);
         for ((metric, key), output) in sums {
             let metric = *metric;
             let definition = &RESOLVED[metric];
             let time = PointTime { start: output.start, at };
-            if output.is_idle(at) {
+            if output.is_over(at, fed[metric]) {
                 builder.ended(&RESOLVED[metric], attributes(key), time);
             } else if output.due(at) {
                 if definition.unit == "s" {
@@ -290,7 +298,7 @@ impl Series {
             }
         }
         for (key, output) in &mut self.histograms {
-            if output.is_idle(at) {
+            if output.is_over(at, fed[HISTOGRAM]) {
                 builder.ended(&RESOLVED[HISTOGRAM], attributes(key), PointTime { start: output.start, at });
             } else if output.due(at) {
                 let mut point = output.value.point();
@@ -300,10 +308,10 @@ impl Series {
                 builder.histogram(&signal::FILE_OPERATION_DURATION, point);
             }
         }
-        self.sums.retain(|_, output| !output.is_idle(at));
-        self.work.retain(|_, output| !output.is_idle(at));
-        self.threads.retain(|_, output| !output.is_idle(at));
-        self.histograms.retain(|_, output| !output.is_idle(at));
+        for outputs in [&mut self.sums, &mut self.work, &mut self.threads] {
+            outputs.retain(|(metric, _), output| !output.is_over(at, fed[*metric]));
+        }
+        self.histograms.retain(|_, output| !output.is_over(at, fed[HISTOGRAM]));
         self.others = self.others.min(self.sums.len() + self.histograms.len());
     }
 }
@@ -335,8 +343,9 @@ impl<T> Output<T> {
         due
     }
 
-    fn is_idle(&self, at: u64) -> bool {
-        at > self.moved + IDLE
+    /// `fed`: raw series of its metric.
+    fn is_over(&self, at: u64, fed: usize) -> bool {
+        fed == 0 || at > self.moved + IDLE
     }
 }
 

@@ -8,39 +8,31 @@ use std::{
 };
 
 use blameio_pipeline::{
-    ServerIdentity, ThreadRole,
-    attribute::{
-        DISK_IO_DIRECTION, FILE_DEVICE, FILE_GENERATION, FILE_INODE, FILE_PATH, IO_OPERATION, LOST_REASON,
-        SYSTEM_DEVICE, THREAD_ID, THREAD_ROLE, THREAD_STATE,
-    },
-    machine::host_resource,
+    ServerIdentity,
+    attribute::{DISK_IO_DIRECTION, FILE_PATH, IO_OPERATION},
     metrics::{MetricsBuilder, PointTime, key_value, unix_nano},
     signal,
 };
 use nix::time::{ClockId, clock_gettime};
-use opentelemetry_proto::tonic::{
-    collector::metrics::v1::ExportMetricsServiceRequest,
-    common::v1::KeyValue,
-    metrics::v1::{ExponentialHistogramDataPoint, exponential_histogram_data_point::Buckets},
-};
+use opentelemetry_proto::tonic::{collector::metrics::v1::ExportMetricsServiceRequest, common::v1::KeyValue};
 
 use super::{
     disk::{Disk, DiskAccount, DiskKey},
+    host,
     leaf::Leaves,
     others::Others,
+    points::{
+        IoKey, ThreadKey, disk_attributes, histogram, identity_attributes, io_attributes, leaf_attribute,
+        thread_attributes,
+    },
     watch::Watch,
 };
-use crate::{
-    DURATION_ZERO_SECONDS, DurationRow, FileId, IoRow, Operation, Probes, Snapshot, ThreadRow, ThreadState,
-};
+use crate::{CostRow, DurationRow, FileId, IoRow, Operation, Probes, Snapshot, ThreadRow};
 
 pub(super) const SCOPE: &str = "blameio/file_io";
 
 /// What did not move is handed on again so often, so that a receiver that joined late has everything.
 const EVERYTHING: Duration = Duration::from_mins(1);
-
-type IoKey = (Option<FileId>, u16, Option<u32>, u8, Operation);
-type ThreadKey = (u32, ThreadState, Option<FileId>);
 
 #[derive(Debug)]
 struct Name {
@@ -110,14 +102,7 @@ impl Emitter {
         }
         self.rename(probes);
         let time = PointTime { start: self.start, at: wall_clock(snapshot.monotonic_ns) };
-        let mut builders: Vec<_> = watch
-            .views()
-            .iter()
-            .map(|view| {
-                let identity: &Arc<ServerIdentity> = view.identity.as_ref()?;
-                Some(MetricsBuilder::new(identity.resource(), SCOPE))
-            })
-            .collect();
+        let mut builders = builders(watch);
         for row in &snapshot.io {
             if let Some(builder) = builder(&mut builders, row.server) {
                 self.io(row, everything, time, builder, probes);
@@ -147,16 +132,26 @@ impl Emitter {
             self.removals = snapshot.removals;
             self.end_missing(snapshot, time, &mut builders);
         }
-        let mut resource_metrics: Vec<_> = builders
-            .into_iter()
-            .flatten()
-            .filter(|builder| !builder.is_empty())
-            .map(MetricsBuilder::finish)
-            .collect();
-        let others = self.others.emit(&snapshot.others, &mut self.leaves, everything, time);
-        resource_metrics.extend(others.map(MetricsBuilder::finish));
-        resource_metrics.extend(lost(snapshot, time).map(MetricsBuilder::finish));
-        ExportMetricsServiceRequest { resource_metrics }
+        builders.push(self.others.emit(&snapshot.others, &mut self.leaves, everything, time));
+        builders.push(Some(host::points(snapshot, time)));
+        request(builders)
+    }
+
+    /// Ends every series, for there are no probes any more, and says so.
+    pub(super) fn end(&mut self, costs: &[CostRow], watch: &Watch) -> ExportMetricsServiceRequest {
+        let time = PointTime { start: self.start, at: unix_nano(SystemTime::now()) };
+        let mut builders = builders(watch);
+        self.end_missing(&Snapshot::default(), time, &mut builders);
+        builders.push(Some(self.others.end(time)));
+        builders.push(Some(host::ended(costs, time)));
+        builders.push(Some(host::detached(time)));
+        request(builders)
+    }
+
+    /// What there is to say as long as there are no probes.
+    pub(super) fn detached(&self) -> ExportMetricsServiceRequest {
+        let time = PointTime { start: self.start, at: unix_nano(SystemTime::now()) };
+        request(vec![Some(host::detached(time))])
     }
 
     /// Takes new names of files that were renamed, or whose inode has another owner now.
@@ -372,6 +367,17 @@ impl Emitter {
     }
 }
 
+/// One for each server whose identity is known.
+fn builders(watch: &Watch) -> Vec<Option<MetricsBuilder>> {
+    let builder = |identity: &Arc<ServerIdentity>| MetricsBuilder::new(identity.resource(), SCOPE);
+    watch.views().iter().map(|view| view.identity.as_ref().map(builder)).collect()
+}
+
+fn request(builders: Vec<Option<MetricsBuilder>>) -> ExportMetricsServiceRequest {
+    let filled = builders.into_iter().flatten().filter(|builder| !builder.is_empty());
+    ExportMetricsServiceRequest { resource_metrics: filled.map(MetricsBuilder::finish).collect() }
+}
+
 /// The part of a tail that is relative to the data directory, of files whose place in it is known by their name.
 fn below_data_directory(tail: &str) -> Option<&str> {
     ["base/", "global/"].into_iter().find_map(|folder| {
@@ -387,71 +393,6 @@ fn missing<K: Copy + Eq + Hash, V>(known: &mut HashMap<K, V>, present: &HashSet<
 
 fn builder(builders: &mut [Option<MetricsBuilder>], server: u16) -> Option<&mut MetricsBuilder> {
     builders.get_mut(usize::from(server))?.as_mut()
-}
-
-fn io_attributes((_, _, tid, role, operation): &IoKey) -> Vec<KeyValue> {
-    let mut attributes = vec![
-        key_value(THREAD_ROLE, ThreadRole::from_code(*role).as_str()),
-        key_value(IO_OPERATION, operation.as_str()),
-    ];
-    if let Some(tid) = tid {
-        attributes.push(key_value(THREAD_ID, i64::from(*tid)));
-    }
-    attributes
-}
-
-fn disk_attributes((_, _, tid, role): &DiskKey) -> Vec<KeyValue> {
-    let mut attributes = vec![key_value(THREAD_ROLE, ThreadRole::from_code(*role).as_str())];
-    if let Some(tid) = tid {
-        attributes.push(key_value(THREAD_ID, i64::from(*tid)));
-    }
-    attributes
-}
-
-fn leaf_attribute(leaf: &str) -> KeyValue {
-    key_value(SYSTEM_DEVICE, leaf)
-}
-
-fn thread_attributes((tid, state, _): &ThreadKey) -> Vec<KeyValue> {
-    vec![
-        key_value(THREAD_ID, i64::from(*tid)),
-        key_value(THREAD_ROLE, ThreadRole::Apply.as_str()),
-        key_value(THREAD_STATE, state.as_str()),
-    ]
-}
-
-fn identity_attributes(file: &FileId) -> Vec<KeyValue> {
-    // The kernel's own device number has 20 bits of minor.
-    let device = format!("{}:{}", file.device >> 20, file.device & 0xf_ffff);
-    vec![
-        key_value(FILE_DEVICE, device),
-        key_value(FILE_INODE, integer(file.inode)),
-        key_value(FILE_GENERATION, i64::from(file.generation)),
-    ]
-}
-
-fn histogram(row: &DurationRow, attributes: Vec<KeyValue>, time: PointTime) -> ExponentialHistogramDataPoint {
-    ExponentialHistogramDataPoint {
-        attributes,
-        start_time_unix_nano: time.start,
-        time_unix_nano: time.at,
-        count: row.count,
-        sum: Some(seconds(row.sum_ns)),
-        scale: row.scale,
-        zero_count: row.zero_count,
-        zero_threshold: DURATION_ZERO_SECONDS,
-        positive: Some(Buckets { offset: row.offset, bucket_counts: row.buckets.clone() }),
-        ..ExponentialHistogramDataPoint::default()
-    }
-}
-
-/// What was lost is the host's, not a server's: the maps are shared.
-fn lost(snapshot: &Snapshot, time: PointTime) -> Option<MetricsBuilder> {
-    let mut builder = MetricsBuilder::new(host_resource(), SCOPE);
-    for (reason, count) in &snapshot.lost {
-        builder.point(&signal::FILE_LOST, integer(*count), vec![key_value(LOST_REASON, *reason)], time);
-    }
-    Some(builder).filter(|builder| !builder.is_empty())
 }
 
 pub(super) fn integer(value: u64) -> i64 {

@@ -14,7 +14,8 @@ use std::{
 };
 
 use blameio_pipeline::{
-    ServerView, WatchedProcess, WatchedServer,
+    ServerView, ThreadRole, WatchedProcess, WatchedServer,
+    attribute::{FILE_INODE, SYSTEM_DEVICE, THREAD_ROLE},
     metrics::{attribute, integer_attribute, number, number_points},
     signal::Metric,
 };

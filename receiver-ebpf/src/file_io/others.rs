@@ -116,16 +116,26 @@ impl Others {
         self.points(everything, time)
     }
 
+    /// The end of all series.
+    pub(super) fn end(&mut self, time: PointTime) -> MetricsBuilder {
+        let mut builder = MetricsBuilder::new(host_resource(), SCOPE);
+        for (leaf, culprits) in self.culprits.drain() {
+            for name in culprits.keys() {
+                end(&mut builder, &leaf, name, time);
+            }
+        }
+        builder
+    }
+
     fn points(&mut self, everything: bool, time: PointTime) -> Option<MetricsBuilder> {
         let mut builder = MetricsBuilder::new(host_resource(), SCOPE);
         for (leaf, culprits) in &mut self.culprits {
             culprits.retain(|name, culprit| {
-                let attributes = attributes(leaf, name);
                 let kept = culprit.idle < IDLE_COLLECTIONS;
                 if !kept {
-                    builder.ended(&signal::DEVICE_TIME, attributes.clone(), time);
-                    builder.ended(&signal::DEVICE_OPERATIONS, attributes, time);
+                    end(&mut builder, leaf, name, time);
                 } else if culprit.idle == 0 || everything {
+                    let attributes = attributes(leaf, name);
                     let taken = seconds(culprit.time_ns);
                     builder.point(&signal::DEVICE_TIME, taken, attributes.clone(), time);
                     let operations = integer(culprit.operations);
@@ -137,6 +147,12 @@ impl Others {
         self.culprits.retain(|_, culprits| !culprits.is_empty());
         Some(builder).filter(|builder| !builder.is_empty())
     }
+}
+
+fn end(builder: &mut MetricsBuilder, leaf: &str, name: &str, time: PointTime) {
+    let attributes = attributes(leaf, name);
+    builder.ended(&signal::DEVICE_TIME, attributes.clone(), time);
+    builder.ended(&signal::DEVICE_OPERATIONS, attributes, time);
 }
 
 fn known(number: u32, leaves: &mut Leaves) -> Device {

@@ -28,6 +28,8 @@ pub(crate) const THREADS: u64 = 4;
 pub(crate) const READS_PER_THREAD: u64 = 5000;
 /// Files of `many_files`, one write of 100 bytes and two reads of 50 each.
 pub(crate) const FILES: u64 = 16;
+/// Files of `rush`, the same with each: nearly as many as there is room for.
+pub(crate) const RUSH: u64 = 3_000;
 
 /// Blocks of 8 KiB that `foreign` reads or writes at a time.
 pub(crate) const BLOCKS: usize = 128;
@@ -61,7 +63,8 @@ pub(crate) fn play() {
     let said = match case.as_str() {
         "every_call" => every_call(directory),
         "threads" => threads(directory),
-        "many_files" => many_files(directory),
+        "many_files" => many_files(directory, FILES),
+        "rush" => many_files(directory, RUSH),
         "parent" => parent(),
         "states" => states(directory),
         "files" => files(directory),
@@ -163,9 +166,9 @@ fn threads(directory: &Path) -> String {
     String::new()
 }
 
-fn many_files(directory: &Path) -> String {
+fn many_files(directory: &Path, files: u64) -> String {
     let mut bytes = [3; 100];
-    for number in 0..FILES {
+    for number in 0..files {
         let file = OpenOptions::new()
             .create_new(true)
             .read(true)
