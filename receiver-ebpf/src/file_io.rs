@@ -22,6 +22,7 @@ mod leaf;
 mod losses;
 mod others;
 mod points;
+mod refresh;
 mod watch;
 
 use budget::Budget;

@@ -57,13 +57,16 @@ pub(crate) fn overflow_row(key: OverflowKey, copies: &[IoCounters]) -> Option<Io
 pub(crate) fn duration_row(key: &DurationKey, value: &Durations) -> Option<DurationRow> {
     let operation = Operation::from_raw(key.operation)?;
     let count = value.buckets.iter().fold(value.zero, |sum, count| sum.wrapping_add(*count));
+    // Most files know a few neighbouring durations only.
+    let first = value.buckets.iter().position(|count| *count > 0).unwrap_or(0);
+    let end = value.buckets.iter().rposition(|count| *count > 0).map_or(first, |last| last + 1);
     Some(DurationRow {
         file: key.file,
         server: key.server,
         operation,
         scale: DURATION_SCALE,
-        offset: DURATION_OFFSET,
-        buckets: value.buckets.to_vec(),
+        offset: DURATION_OFFSET + i32::try_from(first).unwrap_or(0),
+        buckets: value.buckets[first..end].to_vec(),
         zero_count: value.zero,
         count,
         sum_ns: value.sum_ns,

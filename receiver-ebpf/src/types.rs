@@ -282,7 +282,7 @@ pub struct DurationRow {
     pub scale: i32,
     /// The index of the first bucket: bucket i holds (b^(offset+i), b^(offset+i+1)] seconds, b = 2^(2^-scale).
     pub offset: i32,
-    /// Counts. The last one also holds everything longer.
+    /// Counts, from the first that is not 0 to the last. The last one of all also holds everything longer.
     pub buckets: Vec<u64>,
     /// Operations of at most 2^-20 s, where the first bucket begins: shorter ones are not told apart. The bound is
     /// [`DURATION_ZERO_SECONDS`](crate::DURATION_ZERO_SECONDS).

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::refresh::Refresh;
 use crate::{DeviceRow, FileId, Operation, Snapshot};
 
 /// The kernel writes back what has been dirty for 30 s, and looks every 5 s (`vm.dirty_expire_centisecs`,
@@ -87,11 +88,11 @@ pub(super) struct DiskAccount {
 }
 
 impl DiskAccount {
-    /// Takes a snapshot. Returns what moved, or everything.
+    /// Takes a snapshot. Returns what moved, and what is due.
     pub(super) fn take(
         &mut self,
         snapshot: &Snapshot,
-        everything: bool,
+        refresh: &Refresh,
         now: Instant,
     ) -> Vec<(DiskKey, Disk)> {
         for row in &snapshot.device {
@@ -114,7 +115,7 @@ impl DiskAccount {
             self.write_back.insert(row.host, counters);
             self.charge(row.file, delta, &shares);
         }
-        let moved = self.totals.iter_mut().filter(|(_, total)| everything || total.moved);
+        let moved = self.totals.iter_mut().filter(|(key, total)| total.moved || refresh.is_due(key));
         moved
             .map(|(key, total)| {
                 total.moved = false;

@@ -40,22 +40,28 @@ fn write_back_is_charged_in_proportion_to_what_was_made_dirty() {
     let mut account = DiskAccount::default();
     let dirty = vec![row(1, Operation::Write, 0, 3000), row(2, Operation::Extend, 0, 1000)];
     assert!(
-        account.take(&snapshot(dirty.clone(), Vec::new()), false, now).is_empty(),
+        account.take(&snapshot(dirty.clone(), Vec::new()), &Refresh::nothing(), now).is_empty(),
         "nothing is written yet"
     );
-    let found = account.take(&snapshot(dirty.clone(), vec![written(4000)]), false, now);
+    let found = account.take(&snapshot(dirty.clone(), vec![written(4000)]), &Refresh::nothing(), now);
     assert_eq!(of(&found, 1), Disk { read: 0, written: 3000, operations: 1.5, seconds: 1.5 });
     assert_eq!(of(&found, 2), Disk { read: 0, written: 1000, operations: 0.5, seconds: 0.5 });
-    assert!(account.take(&snapshot(dirty, vec![written(4000)]), false, now).is_empty(), "nothing moved");
+    assert!(
+        account.take(&snapshot(dirty, vec![written(4000)]), &Refresh::nothing(), now).is_empty(),
+        "nothing moved"
+    );
 }
 
 #[test]
 fn write_back_waits_for_whom_to_charge() {
     let now = Instant::now();
     let mut account = DiskAccount::default();
-    assert!(account.take(&snapshot(Vec::new(), vec![written(4096)]), false, now).is_empty());
-    let found =
-        account.take(&snapshot(vec![row(3, Operation::Write, 0, 4096)], vec![written(4096)]), false, now);
+    assert!(account.take(&snapshot(Vec::new(), vec![written(4096)]), &Refresh::nothing(), now).is_empty());
+    let found = account.take(
+        &snapshot(vec![row(3, Operation::Write, 0, 4096)], vec![written(4096)]),
+        &Refresh::nothing(),
+        now,
+    );
     assert_eq!(of(&found, 3).written, 4096);
 }
 
@@ -64,10 +70,10 @@ fn what_was_dirty_long_ago_is_not_charged_any_more() {
     let now = Instant::now();
     let mut account = DiskAccount::default();
     let mut device = vec![row(1, Operation::Write, 0, 1_000_000)];
-    account.take(&snapshot(device.clone(), Vec::new()), false, now);
+    account.take(&snapshot(device.clone(), Vec::new()), &Refresh::nothing(), now);
     device.push(row(2, Operation::Write, 0, 4096));
     let later = now + DIRTY * 3;
-    let found = account.take(&snapshot(device, vec![written(4096)]), false, later);
+    let found = account.take(&snapshot(device, vec![written(4096)]), &Refresh::nothing(), later);
     assert_eq!((of(&found, 1).written, of(&found, 2).written), (0, 4096));
 }
 
@@ -75,8 +81,9 @@ fn what_was_dirty_long_ago_is_not_charged_any_more() {
 fn a_row_that_comes_back_begins_at_0_and_one_that_is_gone_ends() {
     let now = Instant::now();
     let mut account = DiskAccount::default();
-    account.take(&snapshot(vec![row(1, Operation::Read, 500, 0)], Vec::new()), false, now);
-    let found = account.take(&snapshot(vec![row(1, Operation::Read, 100, 0)], Vec::new()), false, now);
+    account.take(&snapshot(vec![row(1, Operation::Read, 500, 0)], Vec::new()), &Refresh::nothing(), now);
+    let found =
+        account.take(&snapshot(vec![row(1, Operation::Read, 100, 0)], Vec::new()), &Refresh::nothing(), now);
     assert_eq!(of(&found, 1).read, 600);
     assert_eq!(account.missing(&Snapshot::default()), [(FILE, 0, None, 1)]);
     assert_eq!(account.files().count(), 0);
@@ -92,8 +99,8 @@ proptest! {
         let mut found = Vec::new();
         for more in rounds {
             bytes += more;
-            account.take(&snapshot(rows.clone(), vec![written(bytes)]), false, now);
-            found = account.take(&snapshot(rows.clone(), vec![written(bytes)]), true, now);
+            account.take(&snapshot(rows.clone(), vec![written(bytes)]), &Refresh::nothing(), now);
+            found = account.take(&snapshot(rows.clone(), vec![written(bytes)]), &Refresh::everything(), now);
         }
         prop_assert_eq!(found.iter().map(|(_, disk)| disk.written).sum::<u64>(), bytes);
     }

@@ -25,14 +25,12 @@ use super::{
         IoKey, ThreadKey, disk_attributes, histogram, identity_attributes, io_attributes, leaf_attribute,
         thread_attributes,
     },
+    refresh::Refresh,
     watch::Watch,
 };
 use crate::{CostRow, DurationRow, FileId, IoRow, Operation, Probes, Snapshot, ThreadRow};
 
 pub(super) const SCOPE: &str = "blameio/file_io";
-
-/// What did not move is handed on again so often, so that a receiver that joined late has everything.
-const EVERYTHING: Duration = Duration::from_mins(1);
 
 #[derive(Debug)]
 struct Name {
@@ -44,7 +42,7 @@ struct Name {
 #[derive(Debug)]
 pub(super) struct Emitter {
     start: u64,
-    everything_due: Instant,
+    refresh: Refresh,
     io: HashMap<IoKey, (u64, u64)>,
     /// With the disk that the first point named: a series keeps its attributes.
     threads: HashMap<ThreadKey, (u64, Option<Arc<str>>)>,
@@ -66,7 +64,7 @@ impl Emitter {
     pub(super) fn new(start: SystemTime) -> Self {
         Self {
             start: unix_nano(start),
-            everything_due: Instant::now() + EVERYTHING,
+            refresh: Refresh::new(Instant::now()),
             io: HashMap::new(),
             threads: HashMap::new(),
             durations: HashMap::new(),
@@ -96,16 +94,13 @@ impl Emitter {
         watch: &Watch,
         probes: &mut Probes,
     ) -> ExportMetricsServiceRequest {
-        let everything = Instant::now() >= self.everything_due;
-        if everything {
-            self.everything_due = Instant::now() + EVERYTHING;
-        }
+        self.refresh.turn(Instant::now());
         self.rename(probes);
         let time = PointTime { start: self.start, at: wall_clock(snapshot.monotonic_ns) };
         let mut builders = builders(watch);
         for row in &snapshot.io {
             if let Some(builder) = builder(&mut builders, row.server) {
-                self.io(row, everything, time, builder, probes);
+                self.io(row, time, builder, probes);
             }
         }
         for row in &snapshot.threads {
@@ -113,16 +108,16 @@ impl Emitter {
             if let Some(server) = server {
                 self.thread_servers.insert(row.tid, server);
                 if let Some(builder) = builder(&mut builders, server) {
-                    self.thread(row, everything, time, builder, (watch, probes));
+                    self.thread(row, time, builder, (watch, probes));
                 }
             }
         }
         for row in &snapshot.durations {
             if let Some(builder) = builder(&mut builders, row.server) {
-                self.duration(row, everything, time, builder, probes);
+                self.duration(row, time, builder, probes);
             }
         }
-        for (key, disk) in self.disk.take(snapshot, everything, Instant::now()) {
+        for (key, disk) in self.disk.take(snapshot, &self.refresh, Instant::now()) {
             if let Some(builder) = builder(&mut builders, key.1) {
                 self.disk(&key, &disk, time, builder, (watch, probes));
             }
@@ -132,7 +127,7 @@ impl Emitter {
             self.removals = snapshot.removals;
             self.end_missing(snapshot, time, &mut builders);
         }
-        builders.push(self.others.emit(&snapshot.others, &mut self.leaves, everything, time));
+        builders.push(self.others.emit(&snapshot.others, &mut self.leaves, &self.refresh, time));
         builders.push(Some(host::points(snapshot, time)));
         request(builders)
     }
@@ -171,17 +166,10 @@ impl Emitter {
         }
     }
 
-    fn io(
-        &mut self,
-        row: &IoRow,
-        everything: bool,
-        time: PointTime,
-        builder: &mut MetricsBuilder,
-        probes: &mut Probes,
-    ) {
+    fn io(&mut self, row: &IoRow, time: PointTime, builder: &mut MetricsBuilder, probes: &mut Probes) {
         let key = (row.file, row.server, row.tid, row.role, row.operation);
         let now = (row.operations, row.time_ns);
-        if self.io.insert(key, now) == Some(now) && !everything {
+        if self.io.insert(key, now) == Some(now) && !self.refresh.is_due(&key) {
             return;
         }
         let attributes = || io_attributes(&key);
@@ -200,7 +188,6 @@ impl Emitter {
     fn thread(
         &mut self,
         row: &ThreadRow,
-        everything: bool,
         time: PointTime,
         builder: &mut MetricsBuilder,
         (watch, probes): (&Watch, &mut Probes),
@@ -208,7 +195,7 @@ impl Emitter {
         let key = (row.tid, row.state, row.file);
         let server = self.thread_servers.get(&row.tid).copied().unwrap_or_default();
         let leaf = match self.threads.get(&key) {
-            Some((ns, _)) if *ns == row.ns && !everything => return,
+            Some((ns, _)) if *ns == row.ns && !self.refresh.is_due(&key) => return,
             Some((_, leaf)) => leaf.clone(),
             None => row.file.and_then(|file| self.leaf(&file, server, watch)),
         };
@@ -224,7 +211,6 @@ impl Emitter {
     fn duration(
         &mut self,
         row: &DurationRow,
-        everything: bool,
         time: PointTime,
         builder: &mut MetricsBuilder,
         probes: &mut Probes,
@@ -232,7 +218,7 @@ impl Emitter {
         let key = (row.file, row.server, row.operation);
         // A row that came back may have the same count.
         let now = (row.count, row.sum_ns);
-        if self.durations.insert(key, now) == Some(now) && !everything {
+        if self.durations.insert(key, now) == Some(now) && !self.refresh.is_due(&key) {
             return;
         }
         let mut attributes = vec![key_value(IO_OPERATION, row.operation.as_str())];

@@ -18,6 +18,7 @@ use opentelemetry_proto::tonic::common::v1::KeyValue;
 use super::{
     emit::{SCOPE, integer, seconds},
     leaf::{Leaves, has_holders},
+    refresh::Refresh,
 };
 use crate::{Other, OtherRow, cgroup::Cgroups};
 
@@ -69,12 +70,12 @@ impl Others {
         }
     }
 
-    /// The points of what moved, or of everything.
+    /// The points of what moved, and of what is due.
     pub(super) fn emit(
         &mut self,
         rows: &[OtherRow],
         leaves: &mut Leaves,
-        everything: bool,
+        refresh: &Refresh,
         time: PointTime,
     ) -> Option<MetricsBuilder> {
         if Instant::now() >= self.devices_due {
@@ -113,7 +114,7 @@ impl Others {
             culprit.operations += operations;
             culprit.idle = 0;
         }
-        self.points(everything, time)
+        self.points(refresh, time)
     }
 
     /// The end of all series.
@@ -127,14 +128,14 @@ impl Others {
         builder
     }
 
-    fn points(&mut self, everything: bool, time: PointTime) -> Option<MetricsBuilder> {
+    fn points(&mut self, refresh: &Refresh, time: PointTime) -> Option<MetricsBuilder> {
         let mut builder = MetricsBuilder::new(host_resource(), SCOPE);
         for (leaf, culprits) in &mut self.culprits {
             culprits.retain(|name, culprit| {
                 let kept = culprit.idle < IDLE_COLLECTIONS;
                 if !kept {
                     end(&mut builder, leaf, name, time);
-                } else if culprit.idle == 0 || everything {
+                } else if culprit.idle == 0 || refresh.is_due(&(leaf, name)) {
                     let attributes = attributes(leaf, name);
                     let taken = seconds(culprit.time_ns);
                     builder.point(&signal::DEVICE_TIME, taken, attributes.clone(), time);

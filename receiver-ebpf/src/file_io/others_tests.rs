@@ -42,15 +42,19 @@ fn times(builder: Option<MetricsBuilder>) -> BTreeMap<String, Option<f64>> {
 fn sums_go_on_when_a_row_comes_back() {
     let mut others = Others::new();
     let second = 1_000_000_000;
-    let found = times(others.emit(&[row("tar", second)], &mut Leaves::default(), false, TIME));
+    let found = times(others.emit(&[row("tar", second)], &mut Leaves::default(), &Refresh::nothing(), TIME));
     assert_eq!(found, BTreeMap::from([("tar".to_owned(), Some(1.0))]));
     assert!(
-        others.emit(&[row("tar", second)], &mut Leaves::default(), false, TIME).is_none(),
+        others.emit(&[row("tar", second)], &mut Leaves::default(), &Refresh::nothing(), TIME).is_none(),
         "nothing moved"
     );
-    assert_eq!(times(others.emit(&[], &mut Leaves::default(), true, TIME))["tar"], Some(1.0), "swept");
     assert_eq!(
-        times(others.emit(&[row("tar", second / 2)], &mut Leaves::default(), false, TIME))["tar"],
+        times(others.emit(&[], &mut Leaves::default(), &Refresh::everything(), TIME))["tar"],
+        Some(1.0),
+        "swept"
+    );
+    assert_eq!(
+        times(others.emit(&[row("tar", second / 2)], &mut Leaves::default(), &Refresh::nothing(), TIME))["tar"],
         Some(1.5)
     );
 }
@@ -59,24 +63,25 @@ fn sums_go_on_when_a_row_comes_back() {
 fn a_device_has_few_culprits_and_the_rest_is_other() {
     let mut others = Others::new();
     let rows: Vec<_> = (0..100).map(|number| row(&format!("c{number}"), 10_000_000)).collect();
-    let found = times(others.emit(&rows, &mut Leaves::default(), false, TIME));
+    let found = times(others.emit(&rows, &mut Leaves::default(), &Refresh::nothing(), TIME));
     assert_eq!(found.len(), MOST_CULPRITS + 1);
     let sum: f64 = found.values().flatten().sum();
     assert!((sum - 1.0).abs() < 1e-9, "{sum}");
 
     // What takes next to nothing gets no name.
     let mut others = Others::new();
-    let found = times(others.emit(&[row("ls", LEAST_NS - 1)], &mut Leaves::default(), false, TIME));
+    let found =
+        times(others.emit(&[row("ls", LEAST_NS - 1)], &mut Leaves::default(), &Refresh::nothing(), TIME));
     assert_eq!(found.keys().collect::<Vec<_>>(), [OTHER]);
 }
 
 #[test]
 fn a_name_that_is_idle_for_long_makes_room() {
     let mut others = Others::new();
-    others.emit(&[row("tar", 10_000_000)], &mut Leaves::default(), false, TIME);
+    others.emit(&[row("tar", 10_000_000)], &mut Leaves::default(), &Refresh::nothing(), TIME);
     let mut ended = BTreeMap::new();
     for _ in 0..IDLE_COLLECTIONS {
-        ended.extend(times(others.emit(&[], &mut Leaves::default(), false, TIME)));
+        ended.extend(times(others.emit(&[], &mut Leaves::default(), &Refresh::nothing(), TIME)));
     }
     assert_eq!(ended, BTreeMap::from([("tar".to_owned(), None)]));
     assert!(others.culprits.is_empty());
