@@ -6,7 +6,10 @@ use std::collections::HashMap;
 use blameio_databases::CatalogReader;
 use opentelemetry_proto::tonic::metrics::v1::{ExponentialHistogramDataPoint, NumberDataPoint};
 
-use super::{point::RawKey, series::Series};
+use super::{
+    point::RawKey,
+    series::{HISTOGRAM, Series},
+};
 
 /// Most points that are kept; more are left for their next report.
 const KEPT: usize = 16_384;
@@ -23,42 +26,43 @@ pub(super) enum Held {
 /// The last point of each series that waits, and whether the series has ended since.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    points: HashMap<(usize, RawKey), (Held, bool)>,
+    points: HashMap<RawKey, (Held, bool)>,
 }
 
 impl Waiting {
     /// Keeps a point instead of an earlier one of its series.
-    pub(super) fn hold(&mut self, metric: usize, key: RawKey, held: Held) {
-        if self.points.len() < KEPT || self.points.contains_key(&(metric, key.clone())) {
-            self.points.insert((metric, key), (held, false));
+    pub(super) fn hold(&mut self, key: RawKey, held: Held) {
+        if self.points.len() < KEPT || self.points.contains_key(&key) {
+            self.points.insert(key, (held, false));
         }
     }
 
     /// A newer point of the series is counted.
-    pub(super) fn forget(&mut self, metric: usize, key: &RawKey) {
-        if !self.points.is_empty() {
-            self.points.remove(&(metric, key.clone()));
-        }
+    pub(super) fn forget(&mut self, key: &RawKey) {
+        self.points.remove(key);
     }
 
     /// Whether a series that ends still waits; what it grew by is then counted with its name, and the series ended.
-    pub(super) fn end(&mut self, metric: usize, key: &RawKey) -> bool {
-        if self.points.is_empty() {
-            return false;
-        }
-        self.points.get_mut(&(metric, key.clone())).map(|(_, ended)| *ended = true).is_some()
+    pub(super) fn end(&mut self, key: &RawKey) -> bool {
+        self.points.get_mut(key).map(|(_, ended)| *ended = true).is_some()
     }
 }
 
 impl Series {
     /// Counts what has waited and has a name by now, or will have none soon.
     pub(super) fn settle(&mut self, catalog: &CatalogReader, limit: usize) {
-        for ((metric, key), (held, ended)) in std::mem::take(&mut self.waiting.points) {
-            match held {
-                Held::Number(metric, point) => self.number(metric, &point, catalog, limit),
-                Held::Histogram(point) => self.histogram(&point, catalog, limit),
-            }
-            if ended && !self.waiting.end(metric, &key) {
+        for (key, (held, ended)) in std::mem::take(&mut self.waiting.points) {
+            let metric = match held {
+                Held::Number(metric, point) => {
+                    self.number(metric, &point, catalog, limit);
+                    metric
+                }
+                Held::Histogram(point) => {
+                    self.histogram(&point, catalog, limit);
+                    HISTOGRAM
+                }
+            };
+            if ended && !self.waiting.end(&key) {
                 self.end(metric, &key);
             }
         }

@@ -1,6 +1,11 @@
 //! What a raw point of `file_io` is about, and what it becomes. Plain data, with the conversions to and from
 //! attributes.
 
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::LazyLock,
+};
+
 use blameio_databases::{Object, Resolution};
 use blameio_pipeline::{
     attribute::{
@@ -32,37 +37,33 @@ pub(super) fn has_file(attributes: &[KeyValue]) -> bool {
     attribute(attributes, FILE_PATH).is_some() || integer_attribute(attributes, FILE_INODE).is_some()
 }
 
-/// Identity of a raw series: file, thread or role, operation or state, device, stage.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct RawKey {
-    device: String,
-    inode: i64,
-    generation: i64,
-    /// Of files that are known by nothing else: log records name no inode.
-    path: String,
-    thread: Option<i64>,
-    labels: Labels,
-}
+/// Identity of a raw series: metric, file, thread or role, operation or state, device, stage. A fingerprint of them, keyed
+/// by chance, because there are several for each file that is in use, and in words they take ten times the room. That two
+/// of a million are the same is less likely than 10^-26.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct RawKey([u64; 2]);
 
 impl RawKey {
-    /// Reads the attributes of a raw point.
-    pub(super) fn of(attributes: &[KeyValue]) -> Self {
-        let text = |key| attribute(attributes, key).unwrap_or_default().to_owned();
+    /// Of a point of the metric at a position of the table.
+    pub(super) fn of(metric: usize, attributes: &[KeyValue]) -> Self {
+        static KEYS: LazyLock<[RandomState; 2]> = LazyLock::new(Default::default);
         let inode = integer_attribute(attributes, FILE_INODE);
-        Self {
-            device: text(FILE_DEVICE),
-            inode: inode.unwrap_or_default(),
-            generation: integer_attribute(attributes, FILE_GENERATION).unwrap_or_default(),
-            path: if inode.is_none() { text(FILE_PATH) } else { String::new() },
-            thread: integer_attribute(attributes, THREAD_ID),
-            labels: KEPT.map(|key| attribute(attributes, key).map(Into::into)),
-        }
+        let file = (
+            attribute(attributes, FILE_DEVICE),
+            inode,
+            integer_attribute(attributes, FILE_GENERATION),
+            // Of files that are known by nothing else: log records name no inode.
+            if inode.is_none() { attribute(attributes, FILE_PATH) } else { None },
+        );
+        let labels = KEPT.map(|key| attribute(attributes, key));
+        let identity = (metric, file, thread(attributes), labels);
+        Self([&KEYS[0], &KEYS[1]].map(|key| key.hash_one(identity)))
     }
+}
 
-    /// Whether it tells of one thread and not of a role.
-    pub(super) fn has_thread(&self) -> bool {
-        self.thread.is_some()
-    }
+/// The thread that a raw point tells of, where it is not a role.
+pub(super) fn thread(attributes: &[KeyValue]) -> Option<i64> {
+    integer_attribute(attributes, THREAD_ID)
 }
 
 /// What a file is, in words.
@@ -141,8 +142,9 @@ pub(super) struct SeriesKey {
 
 impl SeriesKey {
     /// The series that a raw point adds to. Only what attribution takes out again keeps its thread.
-    pub(super) fn of(raw: &RawKey, resolved: Resolved, keep_thread: bool) -> Self {
-        Self { resolved, thread: raw.thread.filter(|_| keep_thread), labels: raw.labels.clone() }
+    pub(super) fn of(raw: &[KeyValue], resolved: Resolved, keep_thread: bool) -> Self {
+        let labels = KEPT.map(|key| attribute(raw, key).map(Into::into));
+        Self { resolved, thread: thread(raw).filter(|_| keep_thread), labels }
     }
 
     /// The object it is about.

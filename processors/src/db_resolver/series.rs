@@ -20,7 +20,7 @@ use opentelemetry_proto::tonic::{
 use super::{
     held::{Held, Waiting},
     histogram::Histogram,
-    point::{RawKey, Resolved, SeriesKey},
+    point::{RawKey, Resolved, SeriesKey, thread},
     ranking::{MEASURES, Ranking},
 };
 
@@ -40,7 +40,7 @@ pub(super) const RESOLVED: [Definition; MEASURES] = [
 
 /// Positions in [`RESOLVED`].
 pub(super) const THREAD_TIME: usize = 4;
-const HISTOGRAM: usize = 5;
+pub(super) const HISTOGRAM: usize = 5;
 const DEVICE_TIME: usize = 7;
 const DEVICE_OPERATIONS: usize = 8;
 const WORK: usize = 9;
@@ -75,7 +75,7 @@ struct Output<T> {
 /// State of one server.
 #[derive(Debug, Default)]
 pub(super) struct Series {
-    raw: HashMap<(usize, RawKey), f64>,
+    raw: HashMap<RawKey, f64>,
     raw_histograms: HashMap<RawKey, Histogram>,
     /// Raw series of each metric.
     fed: [usize; MEASURES],
@@ -102,30 +102,31 @@ impl Series {
         catalog: &CatalogReader,
         limit: usize,
     ) {
-        let key = (metric, RawKey::of(&point.attributes));
+        let key = RawKey::of(metric, &point.attributes);
         let Some(value) = number(point).filter(|_| !is_ended(point.flags)) else {
-            if !self.waiting.end(metric, &key.1) {
-                self.end(metric, &key.1);
+            if !self.waiting.end(&key) {
+                self.end(metric, &key);
             }
             return;
         };
         let Some(resolved) = resolve(&point.attributes, catalog) else {
-            return self.waiting.hold(metric, key.1, Held::Number(metric, point.clone()));
+            return self.waiting.hold(key, Held::Number(metric, point.clone()));
         };
-        self.waiting.forget(metric, &key.1);
+        self.waiting.forget(&key);
         let before = self.raw.get(&key).copied().unwrap_or(0.0);
         let delta = if value >= before { value - before } else { value };
         let now = point.time_unix_nano;
         let of_thread = match metric {
             THREAD_TIME => true,
-            DEVICE_TIME | DEVICE_OPERATIONS => key.1.has_thread(),
+            DEVICE_TIME | DEVICE_OPERATIONS => thread(&point.attributes).is_some(),
             _ => false,
         };
         if of_thread {
-            self.add_to_thread((metric, SeriesKey::of(&key.1, resolved.clone(), true)), delta, now);
+            let series = SeriesKey::of(&point.attributes, resolved.clone(), true);
+            self.add_to_thread((metric, series), delta, now);
         }
         if metric != THREAD_TIME {
-            self.add((metric, SeriesKey::of(&key.1, resolved, false)), delta, now, limit);
+            self.add((metric, SeriesKey::of(&point.attributes, resolved, false)), delta, now, limit);
         }
         if self.raw.insert(key, value).is_none() {
             self.fed[metric] += 1;
@@ -161,7 +162,7 @@ impl Series {
     pub(super) fn end(&mut self, metric: usize, key: &RawKey) {
         let known = match metric {
             HISTOGRAM => self.raw_histograms.remove(key).is_some(),
-            _ => self.raw.remove(&(metric, key.clone())).is_some(),
+            _ => self.raw.remove(key).is_some(),
         };
         self.fed[metric] -= usize::from(known);
     }
@@ -173,20 +174,20 @@ impl Series {
         catalog: &CatalogReader,
         limit: usize,
     ) {
-        let key = RawKey::of(&point.attributes);
+        let key = RawKey::of(HISTOGRAM, &point.attributes);
         if is_ended(point.flags) {
-            if !self.waiting.end(HISTOGRAM, &key) {
+            if !self.waiting.end(&key) {
                 self.end(HISTOGRAM, &key);
             }
             return;
         }
         let Some(resolved) = resolve(&point.attributes, catalog) else {
-            return self.waiting.hold(HISTOGRAM, key, Held::Histogram(point.clone()));
+            return self.waiting.hold(key, Held::Histogram(point.clone()));
         };
-        self.waiting.forget(HISTOGRAM, &key);
+        self.waiting.forget(&key);
         let value = Histogram::of(point);
         let growth = value.since(self.raw_histograms.get(&key));
-        let series = SeriesKey::of(&key, resolved, false);
+        let series = SeriesKey::of(&point.attributes, resolved, false);
         if self.raw_histograms.insert(key, value).is_none() {
             self.fed[HISTOGRAM] += 1;
         }
