@@ -67,6 +67,7 @@ pub(crate) struct PostgreSql {
     link: Arc<Link>,
     place: Place,
     loader: Loader,
+    directory: PgDirectory,
     waits: Waits,
     grants: Grants,
     /// Whether somebody asks for positions, and so tells of a server that does not answer.
@@ -85,7 +86,8 @@ impl PostgreSql {
     ) -> Self {
         let link = Arc::new(Link::new(id.to_string(), dsns));
         Self {
-            loader: Loader::new(Arc::clone(&link), directory),
+            loader: Loader::new(Arc::clone(&link), directory.clone()),
+            directory,
             link,
             place,
             waits: Waits::new(catalog),
@@ -170,7 +172,7 @@ impl Engine for PostgreSql {
     }
 
     fn log(&self) -> Box<dyn ReadLog> {
-        Box::new(wal::Follower::default())
+        Box::new(wal::Follower::new(self.directory.clone()))
     }
 
     async fn check(&self) -> Vec<Finding> {

@@ -174,3 +174,46 @@ async fn the_work_read_from_a_replicas_log_is_what_pg_waldump_says() {
     watched.extension.shutdown().await;
     eprintln!("{} stretches and {} more compared", stretches.len(), more.len());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_no_catalog_ever_shows_are_counted_as_the_tables() {
+    let Some(cluster) = Cluster::start("files_that_no_catalog_ever_shows") else { return };
+    let primary = cluster.primary.sql("postgres").await;
+    let replica = cluster.replica.sql("postgres").await;
+    run(&primary, "CREATE TABLE queue (id int PRIMARY KEY, what text) | CREATE TABLE other (id int)").await;
+    cluster.caught_up().await;
+    let watched = cluster.replica.watch(None).await;
+    until("the server is found on this host", async || {
+        watched.database.server().view().data_directory.clone()
+    })
+    .await;
+    let path = async |relation: &str| {
+        value::<String>(&primary, &format!("SELECT pg_relation_filepath('{relation}')")).await
+    };
+    let (heap, index) = (path("queue").await, path("queue_pkey").await);
+    let catalog = watched.database.catalog();
+    for path in [&heap, &index] {
+        until("the catalog is read", async || {
+            matches!(catalog.resolve(path), blameio_databases::Resolution::Object(_)).then_some(())
+        })
+        .await;
+    }
+    let mut reader = watched.database.log();
+    let start = position(&replica, "pg_last_wal_replay_lsn").await;
+    run(
+        &primary,
+        "DO $$BEGIN FOR i IN 1..100 LOOP INSERT INTO queue VALUES (i, 'x'); TRUNCATE queue; COMMIT; END LOOP; END$$
+         | BEGIN | TRUNCATE queue, other | COMMIT",
+    )
+    .await;
+    let two = [path("queue").await, path("other").await];
+    run(&primary, "INSERT INTO queue VALUES (1, 'x') | INSERT INTO other VALUES (1)").await;
+    cluster.caught_up().await;
+    let end = position(&replica, "pg_last_wal_replay_lsn").await;
+    let counted = counted(&read(&mut reader, &replica, start, end).await);
+    assert!(counted[&heap].blocks >= 100 && counted[&index].blocks >= 100, "{counted:?}");
+    assert_eq!((counted[&heap].drops, counted[&index].drops), (101, 101));
+    // Which of two that were emptied together a file belongs to, nobody says.
+    assert!(two.iter().all(|path| counted[path].blocks > 0), "{counted:?}");
+    watched.extension.shutdown().await;
+}

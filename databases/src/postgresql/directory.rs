@@ -10,6 +10,7 @@ use super::{
     former::Former,
     path::{self, PG_DEFAULT, PG_GLOBAL},
     relations::{File, Relation, Relations},
+    wal::Locator,
 };
 use crate::catalog::{Directory, FileKey, FileRef, Object, Space};
 
@@ -102,6 +103,13 @@ impl State {
         let mut former = files().filter_map(|file| self.former.get(*database, file));
         let object = former.next()?;
         former.next().is_none().then(|| object.clone())
+    }
+
+    /// The object of a file as the log names it.
+    fn at(&self, Locator { tablespace, database, relfilenode }: Locator) -> Option<Object> {
+        let file = File { space: tablespace, number: relfilenode, backend: None };
+        let known = self.databases.get(&database)?;
+        known.file(&file).or_else(|| self.former.get(database, file).cloned())
     }
 
     fn keep(&mut self, database: u32, files: Vec<(File, Object)>) {
@@ -223,6 +231,30 @@ impl PgDirectory {
 
     pub(super) fn any_unknown(&self, files: &[FileKey]) -> bool {
         self.look(|state| files.iter().any(|file| state.file(file).is_none()))
+    }
+
+    /// A file by which the last of these relations is known, if all of them are known and of one table: the one that it
+    /// was known by before, as long as that has its name.
+    pub(super) fn file_of(
+        &self,
+        database: u32,
+        relations: &[u32],
+        before: Option<Locator>,
+    ) -> Option<Locator> {
+        self.look(|state| {
+            let known = state.databases.get(&database)?;
+            let object = known.object(*relations.last()?)?;
+            let is_same =
+                |other: &Object| (&other.namespace, &other.table) == (&object.namespace, &object.table);
+            if !relations.iter().all(|oid| known.object(*oid).is_some_and(|other| is_same(&other))) {
+                return None;
+            }
+            let still = before.filter(|file| state.at(*file).as_ref() == Some(&object));
+            still.or_else(|| {
+                let present = relations.iter().rev().find_map(|oid| known.file_by(*oid))?;
+                Some(Locator { tablespace: present.space, database, relfilenode: present.number })
+            })
+        })
     }
 
     /// Works on what is known of one database.

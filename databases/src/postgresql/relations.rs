@@ -111,6 +111,12 @@ impl Relations {
         self.object(*self.by_file.get(file)?)
     }
 
+    /// The file of a relation that others see and that has one.
+    pub(super) fn file_by(&self, oid: u32) -> Option<File> {
+        let file = self.rows.get(&oid)?.file();
+        (file.number != 0 && file.backend.is_none()).then_some(file)
+    }
+
     /// Whether it is known whose file it is.
     pub(super) fn holds(&self, file: &File) -> bool {
         self.by_file.contains_key(file)

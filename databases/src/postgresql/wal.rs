@@ -5,15 +5,17 @@
 
 mod count;
 mod decoder;
+mod event;
 mod follow;
+mod lineage;
 mod page;
 mod record;
 mod segments;
 #[cfg(test)]
 mod tests;
-mod xact;
 
 pub use decoder::Decoder;
+pub use event::{Events, Lock};
 pub(crate) use follow::Follower;
 pub use page::Format;
 pub use record::{BlockReference, Locator, Record};

@@ -5,9 +5,12 @@ use std::{
     hash::{BuildHasherDefault, Hasher},
 };
 
-use super::record::{BlockReference, Record};
+use super::{
+    lineage::Lineage,
+    record::{BlockReference, Record},
+};
 use crate::{
-    postgresql::path::Fork,
+    postgresql::{directory::PgDirectory, path::Fork},
     work::{Stretch, Work},
 };
 
@@ -24,9 +27,14 @@ pub(super) struct Counter {
     end: u64,
     files: HashMap<BlockReference, Work, BuildHasherDefault<Mix>>,
     done: Vec<Stretch>,
+    lineage: Lineage,
 }
 
 impl Counter {
+    pub(super) fn new(directory: PgDirectory) -> Self {
+        Self { lineage: Lineage::new(directory), ..Self::default() }
+    }
+
     /// Goes on at another place: what lies before it is not counted.
     pub(super) fn go_on_at(&mut self, position: u64) {
         self.close(false);
@@ -35,18 +43,20 @@ impl Counter {
 
     #[inline]
     pub(super) fn add(&mut self, record: &Record<'_>) {
-        if record.drops.len() >= MANY_DROPS {
+        let drops = &record.events.drops;
+        if drops.len() >= MANY_DROPS {
             self.close(false);
         }
+        self.lineage.read(record);
         for block in record.blocks {
-            self.files.entry(*block).or_default().blocks += 1;
+            self.files.entry(self.lineage.block(*block)).or_default().blocks += 1;
         }
-        for drop in record.drops {
-            let file = BlockReference { relation: *drop, fork: Fork::Main };
+        for drop in drops {
+            let file = BlockReference { relation: self.lineage.drop(*drop), fork: Fork::Main };
             self.files.entry(file).or_default().drops += 1;
         }
         self.end = record.end;
-        if record.drops.len() >= MANY_DROPS {
+        if drops.len() >= MANY_DROPS {
             self.close(true);
         } else if self.end.saturating_sub(self.start) >= LENGTH {
             self.close(false);
@@ -71,7 +81,7 @@ impl Counter {
 
 /// Mixes the few numbers of a reference; who writes the log could make them collide, and gains nothing by it.
 #[derive(Debug, Default)]
-struct Mix(u64);
+pub(super) struct Mix(u64);
 
 impl Hasher for Mix {
     fn finish(&self) -> u64 {

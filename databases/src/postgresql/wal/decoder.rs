@@ -274,8 +274,9 @@ impl Decoder {
             end = end.next_multiple_of(self.segment_size);
             self.state = State::Before { record: end, previous: Some(start) };
         }
-        let References { blocks, drops } = &self.references;
-        each(Record { start, end, manager: head.manager, info: head.info, blocks, drops });
+        let References { blocks, events } = &self.references;
+        let Head { transaction, manager, info, .. } = head;
+        each(Record { start, end, transaction, manager, info, blocks, events });
         true
     }
 }

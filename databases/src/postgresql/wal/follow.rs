@@ -8,7 +8,10 @@ use std::{
 };
 
 use super::{count::Counter, decoder::Decoder, segments::Segments};
-use crate::work::{LogError, LogLook, LogPositions, ReadLog};
+use crate::{
+    postgresql::directory::PgDirectory,
+    work::{LogError, LogLook, LogPositions, ReadLog},
+};
 
 /// Most bytes that one look reads.
 const LOOK: u64 = 4 << 20;
@@ -67,6 +70,11 @@ impl ReadLog for Follower {
 }
 
 impl Follower {
+    /// A follower of the log of the server of which this is known.
+    pub(crate) fn new(directory: PgDirectory) -> Self {
+        Self { counter: Counter::new(directory), ..Self::default() }
+    }
+
     fn read(&mut self, data_directory: &Path, positions: LogPositions) -> Result<LogLook, LogError> {
         let mut look = LogLook::default();
         let Some(target) = target(positions) else { return Ok(look) };

@@ -1,11 +1,11 @@
 //! One record of the write-ahead log: its header and those of its block references, as `access/xlogrecord.h` has them.
 //!
-//! What the records of a resource manager mean is not looked at, but for commits and aborts. A checksum is not
+//! What the records of a resource manager mean is not looked at, but for the few of `event.rs`. A checksum is not
 //! checked, as that would mean reading every byte; that sizes add up is.
 
 use super::{
+    event::{self, Events},
     page::{Format, u16_at, u32_at, u64_at},
-    xact,
 };
 use crate::postgresql::path::Fork;
 
@@ -24,7 +24,6 @@ const DEFAULT: u32 = 1663;
 const GLOBAL: u32 = 1664;
 
 const RM_XLOG: u8 = 0;
-const RM_XACT: u8 = 1;
 const XLOG_SWITCH: u8 = 0x40;
 const INFO: u8 = 0xF0;
 
@@ -101,20 +100,23 @@ pub struct Record<'a> {
     pub start: u64,
     /// Where replay stands when it is applied.
     pub end: u64,
+    /// The transaction that it is of; 0 where it is of none.
+    pub transaction: u32,
     /// Resource manager.
     pub manager: u8,
     /// What kind of the manager's records it is.
     pub info: u8,
     /// The blocks it refers to.
     pub blocks: &'a [BlockReference],
-    /// Relations that it removes.
-    pub drops: &'a [Locator],
+    /// What else it says.
+    pub events: &'a Events,
 }
 
 /// The fixed part of a record.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Head {
     pub(super) length: u32,
+    pub(super) transaction: u32,
     pub(super) previous: u64,
     pub(super) info: u8,
     pub(super) manager: u8,
@@ -126,7 +128,13 @@ impl Head {
         let bytes = bytes.first_chunk::<HEADER>()?;
         let length = u32_at(bytes, 0);
         let is_sized = is_length(length);
-        is_sized.then(|| Self { length, previous: u64_at(bytes, 8), info: bytes[16], manager: bytes[17] })
+        is_sized.then(|| Self {
+            length,
+            transaction: u32_at(bytes, 4),
+            previous: u64_at(bytes, 8),
+            info: bytes[16],
+            manager: bytes[17],
+        })
     }
 
     /// Whether the rest of its segment is empty.
@@ -137,7 +145,7 @@ impl Head {
     /// How many of its bytes have to be seen.
     pub(super) fn needed(self) -> usize {
         let length = self.length as usize;
-        if self.manager == RM_XACT { length.min(xact::MOST) } else { length.min(HEADERS) }
+        length.min(event::needed(self.manager).unwrap_or(HEADERS))
     }
 }
 
@@ -150,7 +158,7 @@ pub(super) fn is_length(length: u32) -> bool {
 #[derive(Debug, Default)]
 pub(super) struct References {
     pub(super) blocks: Vec<BlockReference>,
-    pub(super) drops: Vec<Locator>,
+    pub(super) events: Events,
 }
 
 impl References {
@@ -158,7 +166,7 @@ impl References {
     #[inline]
     pub(super) fn read(&mut self, bytes: &[u8], head: Head, format: Format) -> Option<()> {
         self.blocks.clear();
-        self.drops.clear();
+        self.events.clear();
         let mut headers = Headers { bytes, at: HEADER };
         let mut left = (head.length as usize).checked_sub(HEADER)?;
         // As much as the headers seen so far say will follow them.
@@ -190,11 +198,11 @@ impl References {
         if left != data {
             return None;
         }
-        if head.manager == RM_XACT {
-            // Transaction records have no blocks, so that the main data follows at once.
+        if event::needed(head.manager).is_some() {
+            // These records have no blocks, so that the main data follows at once.
             let end = head.length as usize;
             let main = bytes.get(end.checked_sub(main)?..end.min(bytes.len())).unwrap_or_default();
-            xact::drops(main, head.info, &mut self.drops);
+            self.events.read(main, head);
         }
         Some(())
     }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{record::Head, *};
 use crate::postgresql::path::Fork;
 
 /// A stretch of log as a server of this version wrote it, beside what that server's own `pg_walinspect` says of it.
@@ -86,6 +86,7 @@ fn line(record: Record<'_>) -> Line {
             .map(|block| format!("{}/{}", locator(block.relation), fork(block.fork)))
             .collect(),
         drops: record
+            .events
             .drops
             .iter()
             .map(|drop| {
@@ -194,7 +195,7 @@ fn feed_rubbish(decoder: &mut Decoder, bytes: &[u8]) -> usize {
     decoder.feed(bytes, |record| {
         records += 1;
         assert!(record.start < record.end && record.blocks.len() <= 33);
-        assert!(record.drops.len() <= bytes.len() / 12);
+        assert!(record.events.drops.len() <= bytes.len() / 12);
     });
     assert!((begun..=begun + bytes.len() as u64).contains(&decoder.position()));
     records
@@ -262,9 +263,37 @@ proptest! {
     }
 
     #[test]
-    fn the_records_of_transactions_may_say_anything(info in any::<u8>(), main in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let mut drops = Vec::new();
-        xact::drops(&main, info, &mut drops);
-        prop_assert!(drops.len() <= main.len() / 12);
+    fn what_records_say_of_relations_may_be_anything(
+        manager in 0_u8..10,
+        info in any::<u8>(),
+        main in proptest::collection::vec(any::<u8>(), 0..200),
+    ) {
+        let mut events = Events::default();
+        events.read(&main, Head { length: 24, transaction: 1, previous: 0, info, manager });
+        prop_assert!(events.drops.len() + events.locks.len() <= main.len() / 12);
+        prop_assert!(events.parts.len() <= main.len() / 4);
+    }
+}
+
+#[test]
+fn a_truncated_table_locks_each_relation_before_it_makes_its_new_file() {
+    for recorded in RECORDED {
+        let mut told = Vec::new();
+        recorded.decoder().feed(
+            recorded.from(recorded.number("page")),
+            |Record { transaction, events, .. }| {
+                told.extend(events.locks.iter().map(|lock| (lock.transaction, "locks")));
+                told.extend(events.made.map(|_| (transaction, "makes")));
+                told.extend(events.has_ended.then_some((transaction, "ends")));
+                told.extend(events.drops.iter().map(|_| (transaction, "drops")));
+            },
+        );
+        // Of a table, its TOAST table, and that one's index.
+        let expected =
+            ["locks", "makes", "locks", "makes", "locks", "makes", "ends", "drops", "drops", "drops"];
+        let is_it = |told: &[(u32, &str)]| {
+            told.iter().map(|(_, what)| *what).eq(expected) && told.iter().all(|(by, _)| *by == told[0].0)
+        };
+        assert!(told.windows(expected.len()).any(is_it), "{}: {told:?}", recorded.major);
     }
 }
