@@ -23,6 +23,7 @@ pub mod channel;
 pub mod charges;
 pub mod company;
 pub mod contention;
+mod cost;
 pub mod devices;
 mod emit;
 pub mod latency;

@@ -170,18 +170,13 @@ impl Channel {
         });
         let in_step = reading.lag <= noise && self.last.as_ref().is_some_and(|last| last.lag <= noise);
         let window = self.window(&reading, patience, around, comparable && in_step);
-        let applied = Applied { bytes: self.applied_bytes(&reading), work: window.processor.clone() };
+        let work = window.processor.iter().map(|(owner, effort)| (owner.clone(), effort.items)).collect();
+        let applied = Applied { bytes: self.applied_bytes(&reading), work };
         let gross = charges(&window);
         if comparable && in_step {
             self.habits.normal.learn(&gross, &applied);
         }
-        let net: Vec<_> = gross
-            .into_iter()
-            .map(|(owner, seconds)| {
-                let seconds = self.habits.normal.excess(&owner, seconds, &applied);
-                (owner, seconds)
-            })
-            .collect();
+        let net = self.habits.normal.excess(gross, &applied);
         let waiting = work::demand(&reading.work, &self.habits.cost);
         self.account.update(&Tick { lag: reading.lag, charges: &net, waiting: &waiting, noise, comparable });
         let rows = self.top.select(self.account.owed(), patience.top_k);
@@ -248,11 +243,14 @@ impl Channel {
 
     fn processor(&mut self, window: &mut Window, reading: &LagReading, stood_still: bool) {
         let cost = &mut self.habits.cost;
+        let spent = |state: &str| -> f64 {
+            window.spent.iter().filter(|(doing, _)| doing.state == state).map(|(_, seconds)| seconds).sum()
+        };
+        let (computed, waited) = (spent("cpu"), spent("runqueue") + spent("throttled"));
         if window.observed > 0.0 {
-            let cpu = window.spent.iter().filter(|(doing, _)| doing.state == "cpu");
-            cost.learn(&reading.work, cpu.map(|(_, seconds)| seconds).sum(), stood_still);
+            cost.learn(&reading.work, computed, stood_still);
         }
-        window.processor = work::processor(&reading.work, cost, stood_still);
+        window.processor = work::processor(&reading.work, cost, stood_still, computed >= waited);
     }
 
     fn note_apply_time(&mut self, window: &Window) {

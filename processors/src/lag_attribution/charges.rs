@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::{
     owner::{CPU_LIMIT, Cause, Owner, Subject},
     spans::Amounts,
+    work::Effort,
 };
 
 /// What a critical thread was doing.
@@ -39,8 +40,8 @@ pub struct Window {
     pub contention: Vec<(Owner, f64)>,
     /// Seconds that operations of applying threads were in flight, by file and operation.
     pub operations: Amounts<(Subject, String)>,
-    /// Who the processor worked for, with their work.
-    pub processor: BTreeMap<Owner, f64>,
+    /// Who the processor worked for.
+    pub processor: BTreeMap<Owner, Effort>,
     /// Seconds waited, by kind and relation, as the server tells it.
     pub waits: Waits,
     /// Growth of the transport stage, where it is known, in seconds.
@@ -128,9 +129,9 @@ pub fn charges(window: &Window) -> Vec<(Owner, f64)> {
 
 /// Whom the processor worked for, in parts of one.
 pub fn processor_shares(window: &Window) -> Vec<(Owner, f64)> {
-    let sum: f64 = window.processor.values().sum();
+    let sum: f64 = window.processor.values().map(|effort| effort.weight).sum();
     if sum > 0.0 {
-        window.processor.iter().map(|(owner, work)| (owner.clone(), work / sum)).collect()
+        window.processor.iter().map(|(owner, effort)| (owner.clone(), effort.weight / sum)).collect()
     } else {
         vec![(Owner::of(Cause::Cpu), 1.0)]
     }
@@ -282,7 +283,9 @@ mod tests {
     fn the_processor_is_owed_by_the_tables_it_worked_for_and_a_limit_by_itself() {
         let cpu = |table: &str| Owner::about(Cause::Cpu, subject(table));
         let window = Window {
-            processor: [(cpu("a"), 30.0), (cpu("b"), 10.0)].into(),
+            processor: [("a", 30.0), ("b", 10.0)]
+                .map(|(table, weight)| (cpu(table), Effort { weight, items: 0.0 }))
+                .into(),
             ..window(&[("cpu", "", 0.4), ("throttled", "", 0.5)], &[])
         };
         assert!((charged(&window, &cpu("a")) - 0.3).abs() < 1e-9);

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use super::{latency::Latencies, normal::Normal, state_file::StateFile, work::Cost};
+use super::{cost::Cost, latency::Latencies, normal::Normal, state_file::StateFile};
 
 /// Most channels whose work is remembered while nothing is heard of them.
 const MOST_CHANNELS: usize = 200;

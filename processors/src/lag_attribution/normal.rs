@@ -1,5 +1,6 @@
-//! What an owner's work normally costs: seconds of the applying thread per byte of log applied, or per reference to one
-//! of its own blocks where those are counted. Learned while nothing lags and forgotten with time. An owner that never cost anything while nothing lagged normally costs zero.
+//! What an owner's work normally costs: seconds of the applying thread per byte of log applied, or per piece of its own
+//! work where that is counted. Learned while nothing lags and forgotten with time. An owner that never cost anything
+//! while nothing lagged normally costs zero.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -15,7 +16,7 @@ const HALF_LIFE_BYTES: f64 = 256.0 * 1024.0 * 1024.0;
 /// Below this much work nothing is known: a handful of records says little of the cost of the next thousand.
 const ENOUGH_BYTES: f64 = 256.0 * 1024.0;
 
-/// The same, of an owner whose own work is counted, in references to blocks.
+/// The same, of an owner whose own work is counted.
 const ENOUGH_WORK: f64 = 100.0;
 
 /// What was applied in a window.
@@ -23,7 +24,7 @@ const ENOUGH_WORK: f64 = 100.0;
 pub struct Applied {
     /// Bytes of log.
     pub bytes: f64,
-    /// Work of those owners of whom it is counted, in references to blocks.
+    /// Work of those owners of whom it is counted: references to blocks, or drops.
     pub work: BTreeMap<Owner, f64>,
 }
 
@@ -65,18 +66,43 @@ impl Normal {
     }
 
     /// How much of what was spent is above the normal cost of what was applied.
-    pub fn excess(&self, owner: &Owner, seconds: f64, applied: &Applied) -> f64 {
+    ///
+    /// Owners whose work is counted have a part of one sum that was measured, the processor's time, by what their work is
+    /// taken to weigh. So what one of them has cost less than normal is taken off what the others have cost more.
+    pub fn excess(&self, spent: Vec<(Owner, f64)>, applied: &Applied) -> Vec<(Owner, f64)> {
+        let mut more = 0.0;
+        let mut sum = 0.0;
+        let mut rows: Vec<_> = spent
+            .into_iter()
+            .map(|(owner, seconds)| {
+                let above = seconds - self.cost(&owner, applied);
+                if applied.work.contains_key(&owner) {
+                    sum += above;
+                    more += above.max(0.0);
+                }
+                (owner, above.max(0.0))
+            })
+            .collect();
+        for (owner, above) in &mut rows {
+            if more > 0.0 && applied.work.contains_key(owner) {
+                *above *= sum.max(0.0) / more;
+            }
+        }
+        rows
+    }
+
+    /// What an owner normally costs in a window in which so much was applied.
+    fn cost(&self, owner: &Owner, applied: &Applied) -> f64 {
         if !owner.cause.has_normal_cost() || self.bytes < ENOUGH_BYTES {
-            return seconds;
+            return 0.0;
         }
         let cost = self.costs.get(owner).copied().unwrap_or_default();
-        let normal = match applied.work.get(owner) {
+        match applied.work.get(owner) {
             // Its own work says more than the log's bytes: a burst of it costs what it always does.
             Some(work) if cost.work >= ENOUGH_WORK => cost.seconds / cost.work * work,
             Some(_) => 0.0,
             None => cost.seconds / self.bytes * applied.bytes.max(0.0),
-        };
-        (seconds - normal).max(0.0)
+        }
     }
 
     /// What was learned, as rows of text.
@@ -129,12 +155,26 @@ mod tests {
         Applied { bytes, ..Applied::default() }
     }
 
+    fn cpu(table: &str) -> Owner {
+        let subject = Subject { table: Some(table.into()), ..Subject::default() };
+        Owner::about(Cause::Cpu, subject)
+    }
+
+    fn blocks(of: &[(&str, f64)]) -> Applied {
+        let work: BTreeMap<_, _> = of.iter().map(|(table, blocks)| (cpu(table), *blocks)).collect();
+        Applied { bytes: work.values().sum::<f64>() * 100.0, work }
+    }
+
+    fn excess(normal: &Normal, owner: &Owner, seconds: f64, applied: &Applied) -> f64 {
+        normal.excess(vec![(owner.clone(), seconds)], applied)[0].1
+    }
+
     #[test]
     fn nothing_is_normal_before_enough_was_seen() {
         let mut normal = Normal::default();
         let cpu = Owner::of(Cause::Cpu);
         normal.learn(&[(cpu.clone(), 0.5)], &bytes(1000.0));
-        assert_eq!(normal.excess(&cpu, 0.5, &bytes(1000.0)), 0.5);
+        assert_eq!(excess(&normal, &cpu, 0.5, &bytes(1000.0)), 0.5);
     }
 
     #[test]
@@ -144,8 +184,8 @@ mod tests {
         for _ in 0..20 {
             normal.learn(&[(cpu.clone(), 0.1)], &bytes(1e6));
         }
-        assert!(normal.excess(&cpu, 1.0, &bytes(1e7)) < 1e-9);
-        assert!((normal.excess(&cpu, 1.0, &bytes(1e6)) - 0.9).abs() < 1e-9);
+        assert!(excess(&normal, &cpu, 1.0, &bytes(1e7)) < 1e-9);
+        assert!((excess(&normal, &cpu, 1.0, &bytes(1e6)) - 0.9).abs() < 1e-9);
     }
 
     #[test]
@@ -153,30 +193,34 @@ mod tests {
         let mut normal = Normal::default();
         let lock = Owner::of(Cause::Lock);
         normal.learn(&[(lock.clone(), 1.0)], &bytes(1e9));
-        assert_eq!(normal.excess(&lock, 1.0, &bytes(1e6)), 1.0);
+        assert_eq!(excess(&normal, &lock, 1.0, &bytes(1e6)), 1.0);
     }
 
     #[test]
     fn a_burst_of_one_tables_work_at_its_own_cost_is_no_excess_and_a_table_never_seen_is() {
-        let cpu = |table: &str| {
-            let subject = Subject { table: Some(table.into()), ..Subject::default() };
-            Owner::about(Cause::Cpu, subject)
-        };
-        let applied = |table: &str, blocks: f64| Applied {
-            bytes: blocks * 100.0,
-            work: BTreeMap::from([(cpu(table), blocks)]),
-        };
         let mut normal = Normal::default();
-        for (table, blocks, seconds) in [("a", 1e4, 0.1), ("b", 1e3, 0.01)] {
-            normal.learn(&[(cpu(table), seconds)], &applied(table, blocks));
+        for (table, count, seconds) in [("a", 1e4, 0.1), ("b", 1e3, 0.01)] {
+            normal.learn(&[(cpu(table), seconds)], &blocks(&[(table, count)]));
         }
-        assert!(normal.excess(&cpu("b"), 1.0, &applied("b", 1e5)) < 1e-6);
-        assert_eq!(normal.excess(&cpu("new"), 1.0, &applied("new", 1e5)), 1.0);
+        assert!(excess(&normal, &cpu("b"), 1.0, &blocks(&[("b", 1e5)])) < 1e-6);
+        assert_eq!(excess(&normal, &cpu("new"), 1.0, &blocks(&[("new", 1e5)])), 1.0);
         let mut restored = Normal::default();
         for row in normal.rows() {
             restored.restore(&row.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
         }
         assert_eq!(restored, normal);
         assert!(restored.restore(&["cost", "boredom"]).is_none());
+    }
+
+    #[test]
+    fn another_split_of_the_same_processor_time_is_no_excess() {
+        let mut normal = Normal::default();
+        normal.learn(&[(cpu("a"), 0.1), (cpu("b"), 0.1)], &blocks(&[("a", 1e4), ("b", 1e4)]));
+        let applied = blocks(&[("a", 1e5), ("b", 1e5)]);
+        let split = |a, b| normal.excess(vec![(cpu("a"), a), (cpu("b"), b)], &applied);
+        assert!(split(0.7, 1.3).iter().all(|(_, above)| *above < 1e-9));
+        let above = split(0.9, 1.5);
+        assert!(above[0].1 < 1e-9 && (above[1].1 - 0.4).abs() < 1e-9, "{above:?}");
+        assert!((split(1.25, 1.75)[1].1 - 0.75).abs() < 1e-9);
     }
 }

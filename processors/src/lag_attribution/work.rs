@@ -1,54 +1,69 @@
 //! What the log asked of replay: whose blocks and whose removal. Splits the processor's time by what was applied, and
 //! growth that nobody caused by what waits to be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::{
+    cost::Cost,
     owner::{Cause, DROPS, Owner, Subject},
     reading::WorkPoint,
     spans::Counters,
 };
 
-/// Removing a relation costs as much processor time as so many references to blocks, until it was measured here: 2,000
-/// relations took 17 s where a reference took about 4 µs.
-const DROP_WEIGHT: f64 = 2000.0;
-
-/// What may be measured for it.
-const DROP_WEIGHTS: (f64, f64) = (1.0, 1e6);
-
-/// Below so many blocks, or drops, nothing is known of their cost.
-const ENOUGH_BLOCKS: f64 = 1000.0;
-const ENOUGH_DROPS: f64 = 20.0;
-
-/// After so many since, what was learned weighs half.
-const HALF_LIFE_BLOCKS: f64 = 1e6;
-const HALF_LIFE_DROPS: f64 = 10_000.0;
-
 /// Most series that are followed.
 const MOST_SERIES: usize = 20_000;
 
+/// Batches of log that are kept apart by when they were received, and entries of all of them. What comes when there are as
+/// many is added to the last.
+const MOST_BATCHES: usize = 60;
+const MOST_ENTRIES: usize = 40_000;
+
 /// Which log record is about what: an object's blocks, or its removal.
 type Kind = (Subject, bool);
+
+type Items = BTreeMap<Kind, f64>;
 
 /// Work of one channel.
 #[derive(Debug, Default)]
 pub struct Work {
     counters: Counters<(bool, Kind, String)>,
-    waiting: BTreeMap<Kind, f64>,
-    applied: BTreeMap<Kind, f64>,
+    /// What was received and is not applied, in the order in which it came.
+    waiting: VecDeque<Items>,
+    received: Items,
+    applied: Items,
 }
 
 /// What was applied between two lag measurements, and what waited at the second. By whole tables.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Step {
-    /// References to blocks that were applied.
+    /// What was applied.
+    pub applied: Amount,
+    /// What waits.
+    pub waiting: Amount,
+    /// What of that came first: replay is at it.
+    pub next: Amount,
+}
+
+/// An amount of work.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Amount {
+    /// References to blocks.
     pub blocks: BTreeMap<Subject, f64>,
-    /// Relations that were removed.
+    /// Relations that are removed.
     pub drops: BTreeMap<Subject, f64>,
-    /// References to blocks that wait.
-    pub waiting_blocks: BTreeMap<Subject, f64>,
-    /// Relations that wait to be removed.
-    pub waiting_drops: BTreeMap<Subject, f64>,
+}
+
+impl Amount {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.blocks.is_empty() && self.drops.is_empty()
+    }
+
+    fn add(&mut self, items: &Items) {
+        for ((subject, drops), items) in items {
+            add(if *drops { &mut self.drops } else { &mut self.blocks }, subject.whole_table(), *items);
+        }
+    }
 }
 
 impl Work {
@@ -63,28 +78,52 @@ impl Work {
             let grown = self.counters.grow(counter, point.items);
             if point.items.is_none() {
                 // Its other stage ends too, and what it comes back with has another beginning.
-                self.waiting.remove(&kind);
-            } else if point.applied {
-                *self.applied.entry(kind.clone()).or_default() += grown;
-                *self.waiting.entry(kind).or_default() -= grown;
-            } else {
-                *self.waiting.entry(kind).or_default() += grown;
+                for batch in &mut self.waiting {
+                    batch.remove(&kind);
+                }
+            } else if grown > 0.0 {
+                let items = if point.applied { &mut self.applied } else { &mut self.received };
+                *items.entry(kind).or_default() += grown;
             }
         }
     }
 
     /// What happened since the last call. Both stages of one moment must have been read.
     pub fn step(&mut self) -> Step {
-        // Applied before it was seen to be received: from before the first reading.
-        self.waiting.retain(|_, items| *items > 0.0);
-        let mut step = Step::default();
-        for ((subject, drops), items) in std::mem::take(&mut self.applied) {
-            let rows = if drops { &mut step.drops } else { &mut step.blocks };
-            add(rows, subject.whole_table(), items);
+        let received = std::mem::take(&mut self.received);
+        let entries: usize = self.waiting.iter().map(BTreeMap::len).sum();
+        let is_full = self.waiting.len() >= MOST_BATCHES || entries >= MOST_ENTRIES;
+        match self.waiting.back_mut().filter(|_| is_full) {
+            Some(last) => {
+                for (kind, items) in received {
+                    *last.entry(kind).or_default() += items;
+                }
+            }
+            None => self.waiting.push_back(received),
         }
-        for ((subject, drops), items) in &self.waiting {
-            let rows = if *drops { &mut step.waiting_drops } else { &mut step.waiting_blocks };
-            add(rows, subject.whole_table(), *items);
+        let mut step = Step::default();
+        let applied = std::mem::take(&mut self.applied);
+        step.applied.add(&applied);
+        for (kind, mut left) in applied {
+            // What is left in the end was applied before it was seen to be received: from before the first reading.
+            for batch in &mut self.waiting {
+                let Some(items) = batch.get_mut(&kind) else { continue };
+                let taken = left.min(*items);
+                (left, *items) = (left - taken, *items - taken);
+                if *items <= 0.0 {
+                    batch.remove(&kind);
+                }
+                if left <= 0.0 {
+                    break;
+                }
+            }
+        }
+        self.waiting.retain(|batch| !batch.is_empty());
+        for batch in &self.waiting {
+            step.waiting.add(batch);
+        }
+        if let Some(first) = self.waiting.front() {
+            step.next.add(first);
         }
         step
     }
@@ -96,94 +135,41 @@ fn add(rows: &mut BTreeMap<Subject, f64>, subject: Subject, items: f64) {
     }
 }
 
-fn sum(rows: &BTreeMap<Subject, f64>) -> f64 {
-    rows.values().sum()
-}
-
-/// What a drop costs beside a reference to a block, learned from what both took.
+/// What the processor did for an owner.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Cost {
-    blocks: f64,
-    block_seconds: f64,
-    drops: f64,
-    drop_seconds: f64,
-    /// Seconds of windows in which no record was finished while drops waited.
-    stalled: f64,
+pub struct Effort {
+    /// In references to blocks.
+    pub weight: f64,
+    /// References to blocks or drops that were applied.
+    pub items: f64,
 }
 
-impl Cost {
-    /// References to blocks that cost as much as one drop.
-    pub fn drop_weight(&self) -> f64 {
-        if self.drops < ENOUGH_DROPS || self.blocks < ENOUGH_BLOCKS || self.block_seconds <= 0.0 {
-            return DROP_WEIGHT;
-        }
-        let block = self.block_seconds / self.blocks;
-        (self.drop_seconds / self.drops / block).clamp(DROP_WEIGHTS.0, DROP_WEIGHTS.1)
-    }
-
-    /// Learns from a step that took so much processor time.
-    pub fn learn(&mut self, step: &Step, seconds: f64, stood_still: bool) {
-        let (blocks, drops) = (sum(&step.blocks), sum(&step.drops));
-        if stood_still && drops + blocks <= 0.0 {
-            self.stalled += if step.waiting_drops.is_empty() { 0.0 } else { seconds };
-            return;
-        }
-        let stalled = std::mem::take(&mut self.stalled);
-        if drops > 0.0 {
-            let block = if self.blocks < ENOUGH_BLOCKS { return } else { self.block_seconds / self.blocks };
-            let keep = 0.5_f64.powf(drops / HALF_LIFE_DROPS);
-            self.drops = self.drops * keep + drops;
-            self.drop_seconds = self.drop_seconds * keep + (stalled + seconds - block * blocks).max(0.0);
-        } else if blocks > 0.0 {
-            let keep = 0.5_f64.powf(blocks / HALF_LIFE_BLOCKS);
-            self.blocks = self.blocks * keep + blocks;
-            self.block_seconds = self.block_seconds * keep + seconds;
-        }
-    }
-
-    /// What was learned, as fields of text.
-    pub fn fields(&self) -> Vec<String> {
-        [self.blocks, self.block_seconds, self.drops, self.drop_seconds]
-            .map(|number| number.to_string())
-            .into()
-    }
-
-    /// Takes fields back; `None` if they are not such.
-    pub fn restore(fields: &[&str]) -> Option<Self> {
-        let number =
-            |text: &&str| text.parse().ok().filter(|number: &f64| number.is_finite() && *number >= 0.0);
-        let [blocks, block_seconds, drops, drop_seconds] = fields else { return None };
-        Some(Self {
-            blocks: number(blocks)?,
-            block_seconds: number(block_seconds)?,
-            drops: number(drops)?,
-            drop_seconds: number(drop_seconds)?,
-            stalled: 0.0,
-        })
-    }
-}
-
-/// Who the processor worked for in a step, with the work in references to blocks. Nobody, where nothing is known of it.
-pub fn processor(step: &Step, cost: &Cost, stood_still: bool) -> BTreeMap<Owner, f64> {
-    let each = cost.drop_weight();
-    let mut owners = BTreeMap::new();
-    // A record that takes longer than a window is as good as always one that removes many relations: no other stands still
-    // on the processor. It is the next to be finished, and the relations are those that wait.
-    let standing = stood_still && step.blocks.is_empty() && step.drops.is_empty();
-    let drops = if standing { &step.waiting_drops } else { &step.drops };
-    for (subject, items) in &step.blocks {
-        *owners.entry(Owner::about(Cause::Cpu, subject.clone())).or_default() += items;
+/// Who the processor worked for in a step. Nobody, where nothing is known of it. `running` is whether replay computed for
+/// most of the time, and did not wait for a processor.
+pub fn processor(step: &Step, cost: &Cost, stood_still: bool, running: bool) -> BTreeMap<Owner, Effort> {
+    // Nothing was finished: it was at what came first of all that waits.
+    let standing = stood_still && step.applied.is_empty();
+    let Amount { blocks, drops } = if standing { &step.next } else { &step.applied };
+    // A record that takes longer to compute than a window is as good as always one that removes many relations.
+    let only_drops = standing && running && !drops.is_empty();
+    let mut owners: BTreeMap<Owner, Effort> = BTreeMap::new();
+    for (subject, items) in blocks.iter().filter(|_| !only_drops) {
+        let done = if standing { 0.0 } else { *items };
+        let owner = Owner::about(Cause::Cpu, subject.clone());
+        owners.insert(owner, Effort { weight: *items, items: done });
     }
     for (subject, items) in drops {
-        *owners.entry(Owner::about(Cause::Cpu, subject.clone()).by(DROPS)).or_default() += items * each;
+        let done = if standing && !only_drops { 0.0 } else { *items };
+        let owner = Owner::about(Cause::Cpu, subject.clone()).by(DROPS);
+        owners.insert(owner, Effort { weight: items * cost.drop_weight(), items: done });
     }
     owners
 }
 
 /// Whose work waits, with the work in references to blocks.
 pub fn demand(step: &Step, cost: &Cost) -> BTreeMap<Subject, f64> {
-    let mut waiting = step.waiting_blocks.clone();
-    for (subject, items) in &step.waiting_drops {
+    let mut waiting = step.waiting.blocks.clone();
+    for (subject, items) in &step.waiting.drops {
         add(&mut waiting, subject.clone(), items * cost.drop_weight());
     }
     waiting
@@ -208,47 +194,59 @@ mod tests {
         }
     }
 
+    fn amount(blocks: &[(&str, f64)], drops: &[(&str, f64)]) -> Amount {
+        let rows = |rows: &[(&str, f64)]| rows.iter().map(|(name, items)| (table(name), *items)).collect();
+        Amount { blocks: rows(blocks), drops: rows(drops) }
+    }
+
+    fn shares(step: &Step, running: bool) -> Vec<(String, f64, f64)> {
+        let owners = processor(step, &Cost::default(), true, running);
+        let name = |owner: &Owner| owner.subject.table.clone().unwrap_or_default();
+        owners.iter().map(|(owner, effort)| (name(owner), effort.weight, effort.items)).collect()
+    }
+
     #[test]
     fn work_of_indexes_is_their_tables_and_what_was_received_and_not_applied_waits() {
         let mut work = Work::default();
-        work.read(&[point("a", None, false, false, 10.0), point("a", Some("i"), false, false, 20.0)]);
         work.read(&[point("a", None, true, false, 4.0), point("a", Some("i"), true, false, 1.0)]);
+        work.read(&[point("a", None, false, false, 10.0), point("a", Some("i"), false, false, 20.0)]);
         let step = work.step();
-        assert_eq!(step.blocks, BTreeMap::from([(table("a"), 5.0)]));
-        assert_eq!(step.waiting_blocks, BTreeMap::from([(table("a"), 25.0)]));
+        assert_eq!(step.applied, amount(&[("a", 5.0)], &[]));
+        assert_eq!(step.waiting, amount(&[("a", 25.0)], &[]));
         work.read(&[point("a", None, true, false, 10.0), point("a", Some("i"), true, false, 20.0)]);
         let step = work.step();
-        assert_eq!(step.blocks, BTreeMap::from([(table("a"), 25.0)]));
-        assert!(step.waiting_blocks.is_empty());
+        assert_eq!(step.applied, amount(&[("a", 25.0)], &[]));
+        assert!(step.waiting.is_empty() && work.waiting.is_empty());
+    }
+
+    #[test]
+    fn what_came_first_is_next_however_much_came_later() {
+        let mut work = Work::default();
+        work.read(&[point("first", None, false, false, 30.0)]);
+        work.step();
+        for second in 1..1000 {
+            work.read(&[point("later", None, false, false, f64::from(second) * 1e6)]);
+            assert_eq!(work.step().next, amount(&[("first", 30.0)], &[]));
+        }
+        assert!(work.waiting.len() <= MOST_BATCHES);
+        assert_eq!(work.step().waiting, amount(&[("first", 30.0), ("later", 999e6)], &[]));
+        work.read(&[point("first", None, true, false, 30.0), point("later", None, true, false, 0.5e6)]);
+        assert_eq!(work.step().next, amount(&[("later", 0.5e6)], &[]));
     }
 
     #[test]
     fn while_one_record_takes_longer_than_a_window_the_time_is_that_of_what_it_removes() {
-        let mut work = Work::default();
-        work.read(&[point("gone", None, false, true, 3.0), point("a", None, false, false, 9.0)]);
-        let owners = processor(&work.step(), &Cost::default(), true);
-        let gone = Owner::about(Cause::Cpu, table("gone")).by(DROPS);
-        assert_eq!(owners.keys().collect::<Vec<_>>(), [&gone]);
-        assert!(processor(&work.step(), &Cost::default(), false).is_empty(), "something else was applied");
+        let next = amount(&[("a", 9.0)], &[("gone", 3.0)]);
+        let step = Step { waiting: next.clone(), next, ..Step::default() };
+        assert_eq!(shares(&step, true), [("gone".to_owned(), 3.0 * Cost::default().drop_weight(), 3.0)]);
+        assert!(processor(&step, &Cost::default(), false, true).is_empty(), "something else was applied");
     }
 
     #[test]
-    fn the_cost_of_a_drop_is_learned_from_what_blocks_do_not_explain() {
-        let mut cost = Cost::default();
-        assert_eq!(cost.drop_weight(), DROP_WEIGHT);
-        let blocks = BTreeMap::from([(table("a"), 10_000.0)]);
-        for _ in 0..10 {
-            cost.learn(&Step { blocks: blocks.clone(), ..Step::default() }, 0.1, false);
-        }
-        let drops = BTreeMap::from([(table("gone"), 100.0)]);
-        let waiting = Step { waiting_drops: drops.clone(), ..Step::default() };
-        cost.learn(&waiting, 0.9, true);
-        cost.learn(&Step { blocks, drops, ..Step::default() }, 0.2, false);
-        // (0.9 + 0.2 - 0.1) s for 100 drops; a block takes 10 microseconds.
-        assert!((cost.drop_weight() - 1000.0).abs() < 1.0, "{}", cost.drop_weight());
-        let fields = cost.fields();
-        let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
-        assert_eq!(Cost::restore(&fields), Some(cost));
-        assert_eq!(Cost::restore(&["1", "2", "3", "x"]), None);
+    fn who_waits_for_a_processor_at_a_record_waits_for_its_table_and_nothing_of_it_is_done() {
+        let next = amount(&[("a", 9.0)], &[]);
+        let waiting = amount(&[("a", 9.0), ("b", 900.0)], &[("gone", 3.0)]);
+        let step = Step { waiting, next, ..Step::default() };
+        assert_eq!(shares(&step, false), [("a".to_owned(), 9.0, 0.0)]);
     }
 }
