@@ -4,6 +4,7 @@
 use blameio_integration_tests::scene::{Scene, SceneOptions};
 
 mod control;
+mod demand;
 mod mixed;
 mod postgresql_18;
 mod reads;
