@@ -1,8 +1,8 @@
 //! The course of a soak: laboratory, agent, work, one fault after the other, and the judgement.
 
-use std::{path::Path, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
-use blameio::lab::{Lab, LabOptions, Storage};
+use blameio::lab::{Lab, LabOptions, Settings, Storage};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
@@ -69,12 +69,14 @@ pub async fn run(options: &Options, seed: u64, csv: &Path) -> Outcome<Vec<Findin
 impl Soak {
     async fn start(options: &Options, seed: u64, csv: &Path) -> Outcome<Self> {
         let defaults = LabOptions::default();
-        let storage = if options.slow_disk { defaults.storage } else { Storage::Plain };
+        // Sparse: room for hours of work.
+        let storage = if options.slow_disk { Storage::Slow { bytes: 8 << 30 } } else { Storage::Plain };
         let binaries = options.postgresql_bin.clone();
         let mut lab_options = LabOptions { binaries, storage, ..defaults };
         // As on a server: vacuum and checkpoints come by themselves.
-        lab_options.primary = lab_options.primary.with("autovacuum", "on").with("checkpoint_timeout", "5min");
-        lab_options.replica = lab_options.replica.with("checkpoint_timeout", "5min");
+        let usual = Settings::default().with("checkpoint_timeout", "5min").with("max_wal_size", "256MB");
+        lab_options.primary = lab_options.primary.with("autovacuum", "on").and(&usual);
+        lab_options.replica = lab_options.replica.and(&usual);
         let bursts = "CREATE TABLE bursts (id bigint PRIMARY KEY, note text)";
         lab_options.schema.setup.push(bursts.to_owned());
         let lab = Lab::build(lab_options).await?;
@@ -104,7 +106,7 @@ impl Soak {
         Ok(())
     }
 
-    /// An agent that ends by itself ends the soak: nothing is left to be watched.
+    /// An agent or a server that ends by itself ends the soak: nothing is left to be watched.
     async fn wait_until(&mut self, moment: Instant) -> Outcome<()> {
         loop {
             if let Some(agent) = &mut self.agent
@@ -112,9 +114,15 @@ impl Soak {
             {
                 return Err(format!(
                     "the agent ended by itself with {status}; its log ends:\n{}",
-                    tail(agent)
+                    end_of(&agent.said())
                 )
                 .into());
+            }
+            for server in [self.lab.primary(), self.lab.replica()] {
+                if !server.data().join("postmaster.pid").exists() {
+                    let log = fs::read_to_string(server.log()).unwrap_or_default();
+                    return Err(format!("a server ended by itself; its log ends:\n{}", end_of(&log)).into());
+                }
             }
             if Instant::now() >= moment {
                 return Ok(());
@@ -194,8 +202,7 @@ impl Soak {
     }
 }
 
-fn tail(agent: &AgentProcess) -> String {
-    let said = agent.said();
-    let lines: Vec<&str> = said.lines().collect();
+fn end_of(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
     lines[lines.len().saturating_sub(20)..].join("\n")
 }
