@@ -9,7 +9,8 @@ use tokio_postgres::Client;
 use super::{
     Measured, Options, Outcome, Row, Target,
     agent::{AgentProcess, Watched},
-    fixture::{lab, make_relations},
+    fixture::{lab, make_relations, unsafe_but_quick},
+    procfs,
 };
 
 const MIB: f64 = 1024.0 * 1024.0;
@@ -24,10 +25,13 @@ const LOOK: Duration = Duration::from_millis(5);
 const DEADLINE: Duration = Duration::from_mins(1);
 
 pub(super) async fn measure(options: &Options) -> Outcome<Measured> {
-    let lab = lab(options, Vec::new()).await?;
+    let lab = lab(options, Vec::new(), &unsafe_but_quick()).await?;
     let relations = if options.quick { QUICK_RELATIONS } else { RELATIONS };
     make_relations(&lab, 0, relations).await?;
-    lab.primary_client().batch_execute("VACUUM (ANALYZE) pg_class").await?;
+    // As autovacuum would.
+    for table in ["pg_class", "pg_index"] {
+        sql::execute(lab.primary_client(), &format!("VACUUM (ANALYZE) {table}")).await?;
+    }
     lab.wait_caught_up(DEADLINE).await?;
     // A backend that has done nothing yet, to compare with.
     let fresh = sql::connect(&lab.replica().dsn()).await?;
@@ -92,7 +96,7 @@ async fn note(client: &Client, looked: &mut Looked) -> Outcome<()> {
     for row in client.query(query, &[]).await? {
         let pid: i32 = row.get(0);
         // It may have ended since.
-        if let (Ok(memory), Ok(cpu)) = (own_memory(pid), super::procfs::cpu_seconds(pid.unsigned_abs())) {
+        if let (Ok(memory), Ok(cpu)) = (own_memory(pid), procfs::seconds_run(pid.unsigned_abs())) {
             looked.memory = looked.memory.max(memory);
             looked.cpu = looked.cpu.max(cpu);
         }
@@ -102,7 +106,7 @@ async fn note(client: &Client, looked: &mut Looked) -> Outcome<()> {
 
 /// Without what it shares with other backends.
 fn own_memory(pid: i32) -> Outcome<f64> {
-    Ok(super::procfs::Memory::of(pid.unsigned_abs())?.anonymous as f64)
+    Ok(procfs::Memory::of(pid.unsigned_abs())?.anonymous as f64)
 }
 
 #[cfg(test)]

@@ -8,14 +8,15 @@ use tokio_postgres::Client;
 
 use super::{Options, Outcome, agent::AgentProcess};
 
-/// Pages of `scanned`: four times the replica's buffers of 16 MB, so that a scan finds hardly any page there.
+/// Pages of `scanned`: four times the buffers that the laboratory gives a replica.
 pub(super) const PAGES: u32 = 8_192;
 
 /// No state of rest takes longer to come.
 const REST: Duration = Duration::from_mins(2);
 
-/// A primary and a replica on plain storage; autovacuum off, commits that do not wait for the disk.
-pub(super) async fn lab(options: &Options, setup: Vec<String>) -> Outcome<Lab> {
+/// A primary and a replica on plain storage; autovacuum off, commits that do not wait for the disk. `also` holds settings
+/// of both servers.
+pub(super) async fn lab(options: &Options, setup: Vec<String>, also: &Settings) -> Outcome<Lab> {
     let binaries = Binaries::find(options.postgresql_bin.as_deref())?;
     let mut servers = Settings::default()
         .with("autovacuum", "off")
@@ -25,6 +26,7 @@ pub(super) async fn lab(options: &Options, setup: Vec<String>) -> Outcome<Lab> {
         // One page an operation, as before 17.
         servers = servers.with("io_combine_limit", "8kB");
     }
+    let servers = servers.and(also);
     let options = LabOptions {
         binaries: options.postgresql_bin.clone(),
         storage: Storage::Plain,
@@ -87,17 +89,24 @@ where
     Ok(value)
 }
 
-/// Makes relations `from + 1` to `to` of schema `many`, each with a row, so that the replica writes to its file.
+/// For a laboratory with very many files: what it writes may be lost with the host, so no file is waited for.
+pub(super) fn unsafe_but_quick() -> Settings {
+    Settings::default().with("fsync", "off")
+}
+
+/// Makes relations `from + 1` to `to`, tables of schema `many` and their primary keys in turn, each with a row, so that
+/// the replica writes to its file. Both numbers are even.
 pub(super) async fn make_relations(lab: &Lab, from: u32, to: u32) -> Outcome<()> {
     sql::execute(lab.primary_client(), "CREATE SCHEMA IF NOT EXISTS many").await?;
     // Few in a transaction: each keeps locks until its end.
     let block = format!(
-        "DO $$ BEGIN FOR i IN {}..{to} LOOP \
-           EXECUTE format('CREATE TABLE many.t%s (id int)', i); \
+        "DO $$ BEGIN FOR i IN {}..{} LOOP \
+           EXECUTE format('CREATE TABLE many.t%s (id int PRIMARY KEY)', i); \
            EXECUTE format('INSERT INTO many.t%s VALUES (1)', i); \
-           IF i % 200 = 0 THEN COMMIT; END IF; \
+           IF i % 100 = 0 THEN COMMIT; END IF; \
          END LOOP; END $$",
-        from + 1
+        from / 2 + 1,
+        to / 2
     );
     // On a connection that ends with it: a backend keeps what it knows of every relation.
     let client = sql::connect(&lab.primary().dsn()).await?;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use blameio::lab::Settings;
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -26,7 +27,7 @@ const STRETCH: u32 = 64;
 const DEADLINE: Duration = Duration::from_secs(10);
 
 pub(super) async fn measure(options: &Options) -> Outcome<Measured> {
-    let lab = lab(options, scanned()).await?;
+    let lab = lab(options, scanned(), &Settings::default()).await?;
     let watched = Watched::replica(lab.replica().dsn(), lab.primary().dsn());
     let agent = AgentProcess::start(&options.agent, lab.dir(), &watched, "info").await?;
     let client = lab.replica_client();

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use blameio::lab::{Binaries, Lab};
+use blameio::lab::{Binaries, Lab, Settings};
 use tokio::{process::Command, time::timeout};
 
 use super::{
@@ -29,7 +29,7 @@ const RATIO: f64 = 0.99;
 
 pub(super) async fn measure(options: &Options) -> Outcome<Measured> {
     let program = program(options)?;
-    let lab = lab(options, Vec::new()).await?;
+    let lab = lab(options, Vec::new(), &Settings::default()).await?;
     let initialise = ["-i", "-q", "-s", &SCALE.to_string()].map(str::to_owned);
     run(&program, &lab, &initialise, GRACE * 5).await?;
     let seconds = options.span().as_secs();

@@ -52,6 +52,24 @@ pub fn cpu_seconds(pid: u32) -> io::Result<f64> {
     }
 }
 
+/// Time that the only thread of a process was on a processor, in seconds: finer than [`cpu_seconds`].
+pub fn seconds_run(pid: u32) -> io::Result<f64> {
+    let text = read(&directory(pid).join("schedstat"))?;
+    let nanoseconds = text.split(' ').next().and_then(|field| field.parse::<u64>().ok());
+    nanoseconds.map(|nanoseconds| nanoseconds as f64 / 1e9).ok_or_else(|| bad("schedstat", &text))
+}
+
+/// Has [`most_resident`] begin anew.
+pub fn forget_most_resident(pid: u32) -> io::Result<()> {
+    // The kernel's number for this.
+    fs::write(directory(pid).join("clear_refs"), "5")
+}
+
+/// The most memory that was resident at any moment, in bytes.
+pub fn most_resident(pid: u32) -> io::Result<u64> {
+    Ok(kib(pid, "VmHWM:")? * 1024)
+}
+
 /// Read system calls of a process so far.
 pub fn reads(pid: i32) -> io::Result<u64> {
     let text = read(&PathBuf::from(format!("/proc/{pid}/io")))?;
@@ -132,5 +150,8 @@ mod tests {
         assert!(threads(own).expect("threads") > 0);
         assert!(descriptors(own).expect("files") > 0);
         assert!(cpu_seconds(own).expect("time") >= 0.0);
+        assert!(seconds_run(own).expect("time") > 0.0);
+        forget_most_resident(own).expect("forgotten");
+        assert!(most_resident(own).expect("memory") > 0);
     }
 }
