@@ -4,11 +4,14 @@
 use std::collections::HashMap;
 
 use blameio_databases::CatalogReader;
-use opentelemetry_proto::tonic::metrics::v1::{ExponentialHistogramDataPoint, NumberDataPoint};
+use opentelemetry_proto::tonic::{
+    common::v1::KeyValue,
+    metrics::v1::{ExponentialHistogramDataPoint, NumberDataPoint},
+};
 
 use super::{
     point::RawKey,
-    series::{HISTOGRAM, Series},
+    series::{HISTOGRAM, Series, resolve},
 };
 
 /// Most points that are kept; more are left for their next report.
@@ -21,6 +24,15 @@ pub(super) enum Held {
     Number(usize, NumberDataPoint),
     /// A histogram.
     Histogram(ExponentialHistogramDataPoint),
+}
+
+impl Held {
+    fn attributes(&self) -> &[KeyValue] {
+        match self {
+            Self::Number(_, point) => &point.attributes,
+            Self::Histogram(point) => &point.attributes,
+        }
+    }
 }
 
 /// The last point of each series that waits, and whether the series has ended since.
@@ -51,7 +63,10 @@ impl Waiting {
 impl Series {
     /// Counts what has waited and has a name by now, or will have none soon.
     pub(super) fn settle(&mut self, catalog: &CatalogReader, limit: usize) {
-        for (key, (held, ended)) in std::mem::take(&mut self.waiting.points) {
+        // The others stay where they are: after a rush there are thousands, looked at with every batch.
+        let answered = |held: &Held| resolve(held.attributes(), catalog).is_some();
+        let ready: Vec<_> = self.waiting.points.extract_if(|_, (held, _)| answered(held)).collect();
+        for (key, (held, ended)) in ready {
             let metric = match held {
                 Held::Number(metric, point) => {
                     self.number(metric, &point, catalog, limit);

@@ -363,7 +363,7 @@ fn hash(series: &(usize, SeriesKey)) -> u64 {
 
 /// `None` while the catalog still looks the file up: the point is left where it is, and what it grew by is counted
 /// when the file has a name.
-fn resolve(attributes: &[KeyValue], catalog: &CatalogReader) -> Option<Resolved> {
+pub(super) fn resolve(attributes: &[KeyValue], catalog: &CatalogReader) -> Option<Resolved> {
     match attribute(attributes, FILE_PATH) {
         Some(path) => Resolved::of(&catalog.resolve(path), path),
         None => Some(Resolved::default()),
