@@ -172,13 +172,6 @@ impl Scene {
         assert!(in_step, "the replica does not catch up: {:?}", self.recorder.ticks().last());
     }
 
-    /// Waits until the agent sees less lag than so much.
-    pub async fn wait_for_less_lag(&self, seconds: f64) {
-        let port = self.port();
-        let fell = self.recorder.wait_for(DEADLINE, |tick| tick.port == port && tick.lag < seconds).await;
-        assert!(fell, "the lag stays: {:?}", self.recorder.ticks().last());
-    }
-
     fn port(&self) -> i64 {
         self.lab.replica().port().into()
     }

@@ -7,42 +7,66 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_postgres::{CancelToken, NoTls};
 
 use super::command::{Run, clean_environment};
 use super::control_group::{ControlGroup, Hierarchy};
 use super::{LabError, Throttle, sql};
 
 /// Sessions that read a table again and again, each a partition of its own: two that read the same would spare each
-/// other the disk. Dropping it breaks them off.
+/// other the disk. Dropping it lets each go on to the end of its table.
 pub struct Scan {
     sessions: JoinSet<Result<(), LabError>>,
+    begun: watch::Sender<bool>,
+    cancel: Vec<CancelToken>,
 }
 
 impl Scan {
-    /// Starts `sessions` of them on the first partitions of a table made by [`super::Schema::with_archive`].
-    pub async fn start(dsn: &str, table: &str, sessions: u32) -> Result<Self, LabError> {
+    /// Connects `sessions` of them, for the first partitions of a table made by [`super::Schema::with_archive`]. They read
+    /// once [`Scan::begin`] is called.
+    pub async fn connect(dsn: &str, table: &str, sessions: u32) -> Result<Self, LabError> {
         let mut tasks = JoinSet::new();
+        let mut cancel = Vec::new();
+        let (begun, beginning) = watch::channel(false);
         for session in 0..sessions {
             let client = sql::connect(dsn).await?;
-            // A session whose client has gone ends at once, and not with the table.
-            let read = format!(
-                "SET client_connection_check_interval = '100ms'; SET max_parallel_workers_per_gather = 0; \
-                 SELECT count(*) FROM {table}_p{session}"
-            );
+            let read =
+                format!("SET max_parallel_workers_per_gather = 0; SELECT count(*) FROM {table}_p{session}");
+            cancel.push(client.cancel_token());
+            let mut beginning = beginning.clone();
             tasks.spawn(async move {
+                if beginning.wait_for(|begun| *begun).await.is_err() {
+                    return Ok(());
+                }
                 loop {
                     sql::execute(&client, &read).await?;
                 }
             });
         }
-        Ok(Self { sessions: tasks })
+        Ok(Self { sessions: tasks, begun, cancel })
+    }
+
+    /// Lets them read.
+    pub fn begin(&self) {
+        self.begun.send_replace(true);
+    }
+
+    /// Connects and begins at once.
+    pub async fn start(dsn: &str, table: &str, sessions: u32) -> Result<Self, LabError> {
+        let scan = Self::connect(dsn, table, sessions).await?;
+        scan.begin();
+        Ok(scan)
     }
 
     /// Breaks them off; an error is what ended one of them by itself.
     pub async fn stop(mut self) -> Result<(), LabError> {
         let ended = self.sessions.try_join_next();
         self.sessions.shutdown().await;
+        for token in &self.cancel {
+            token.cancel_query(NoTls).await.map_err(LabError::sql("cancel a scan"))?;
+        }
         match ended {
             Some(Ok(result)) => result,
             Some(Err(error)) => Err(LabError::Workload { reason: error.to_string() }),

@@ -40,6 +40,13 @@ async fn reading_in_step(scene: &mut Scene, limit: Limit) -> blameio::lab::Workl
     workload
 }
 
+/// Sessions for a scan that the agent has had time to see: what a process is for is known a second after its start.
+async fn connected(scene: &Scene, dsn: &str) -> Scan {
+    let scan = Scan::connect(dsn, ARCHIVE, SESSIONS).await.expect("sessions");
+    scene.warm_up().await;
+    scan
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn queries_that_read_another_table_owe_the_lag_that_they_make() {
     if !can_run("queries_that_read_another_table_owe_the_lag_that_they_make", true) {
@@ -47,15 +54,16 @@ async fn queries_that_read_another_table_owe_the_lag_that_they_make() {
     }
     let mut scene = scene_of(options(slow())).await;
     let workload = reading_in_step(&mut scene, DISK).await;
+    let scan = connected(&scene, &scene.lab.replica().dsn()).await;
     let since = scene.recorder.ticks().len();
-    let scan = Scan::start(&scene.lab.replica().dsn(), ARCHIVE, SESSIONS).await.expect("a scan");
+    scan.begin();
     scene.wait_for_lag(LAG).await;
-    let culprit = Culprit::of("contention").table(ARCHIVE);
+    let culprit = Culprit::of("contention").table(ARCHIVE).role("client");
     let judged = scene.verdict("competing scan", since, &culprit);
     scan.stop().await.expect("the scan ran");
     scene.print_baselines().await;
     // Without the scan the same work makes no lag: it was the scan.
-    scene.wait_for_less_lag(LAG / 2.0).await;
+    scene.wait_in_step().await;
     judged.hold();
     workload.stop().await.expect("the workload ran");
     scene.end().await;
@@ -105,10 +113,11 @@ async fn another_server_on_the_same_device_is_named_by_its_service_and_table() {
     let mut scene = scene_of(SceneOptions { second: true, ..options(slow()) }).await;
     let second = scene.lab.replicas()[1].dsn();
     let workload = reading_in_step(&mut scene, DISK).await;
+    let scan = connected(&scene, &second).await;
     let since = scene.recorder.ticks().len();
-    let scan = Scan::start(&second, ARCHIVE, SESSIONS).await.expect("a scan");
+    scan.begin();
     scene.wait_for_lag(LAG).await;
-    let culprit = Culprit::of("contention").rival("second").table(ARCHIVE);
+    let culprit = Culprit::of("contention").rival("second").table(ARCHIVE).role("client");
     let judged = scene.verdict("another server", since, &culprit);
     scan.stop().await.expect("the scan ran");
     scene.print_baselines().await;
