@@ -37,7 +37,6 @@ service:
 
 /// Runs until told to end.
 pub fn run(args: &ConfigArgs) -> ExitCode {
-    take_small_pages();
     if args.configs.is_empty() {
         logging::start(LogLevel::Warn);
         let more = keep_few_privileges();
@@ -66,14 +65,6 @@ pub fn run(args: &ConfigArgs) -> ExitCode {
             }
         }
     })
-}
-
-/// The allocator asks for huge pages, of which a batch touches a little each: twice the memory would be resident. Whoever
-/// cannot refuse them runs all the same.
-fn take_small_pages() {
-    if let Err(error) = nix::sys::prctl::set_thp_disable(true) {
-        tracing::debug!(%error, "huge pages are taken");
-    }
 }
 
 /// From here on one thread can load probes, and no other thread can do what an intruder would like to; that one ends when
