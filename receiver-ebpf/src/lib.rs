@@ -35,6 +35,7 @@ pub use loader::Loader;
 pub use provider::Probes;
 pub use raw::FileId;
 pub use support::{Support, probe_support};
+pub use sweep::Swept;
 pub use types::{
     CostRow, DeviceRow, DurationRow, IoRow, Operation, Other, OtherRow, Snapshot, ThreadRow, ThreadState,
     WriteBackRow,

@@ -12,6 +12,18 @@ use crate::error::ProbeError;
 use crate::raw::{DurationKey, FileId, IoCounters, IoKey, ThreadTimeKey};
 use crate::types::ThreadState;
 
+/// Most rows of operations that go at once: the end of each has to be told, and after a rush there are many thousand.
+const MOST_AT_ONCE: usize = 500;
+
+/// What a sweep did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Swept {
+    /// Rows of operations that went.
+    pub rows: usize,
+    /// There may be more to remove: a few hundred go at once.
+    pub more: bool,
+}
+
 /// Above four fifths a map is crowded.
 fn crowded(entries: usize, limit: u32) -> bool {
     u64::try_from(entries).unwrap_or(u64::MAX).saturating_mul(5) > u64::from(limit) * 4
@@ -36,12 +48,12 @@ impl Probes {
     /// is forgotten or has exited, their server has no watched process, or `file_is_gone` says that the file was
     /// removed. When a map is more than four fifths full, rows that did not change in the last tenth of
     /// `idle_snapshots` go too, and what is kept of files without a row. With a file's last row go its histograms and
-    /// its name. Returns how many rows of operations went.
+    /// its name.
     pub fn sweep(
         &mut self,
         idle_snapshots: u64,
         file_is_gone: impl Fn(&FileId) -> bool,
-    ) -> Result<usize, ProbeError> {
+    ) -> Result<Swept, ProbeError> {
         let mut servers = HashSet::new();
         self.maps
             .processes
@@ -71,9 +83,10 @@ impl Probes {
                         && (thread_gone || !servers.contains(&key.server) || file_is_gone(&key.file)))
             })
             .map(|(key, (operations, _))| (*key, *operations))
+            .take(MOST_AT_ONCE)
             .collect();
-        let mut rows = 0;
-        let mut swept = HashSet::new();
+        let more = idle.len() == MOST_AT_ONCE;
+        let (mut rows, mut swept) = (0, HashSet::new());
         for (key, seen) in idle {
             if self.sweep_row(&key, seen)? {
                 rows += 1;
@@ -89,10 +102,10 @@ impl Probes {
         })?;
         let foreign = self.sweep_others(idle_snapshots)?;
         self.give_up()?;
-        if rows > 0 || others || foreign {
+        if !swept.is_empty() || others || foreign {
             self.removals += 1;
         }
-        Ok(rows)
+        Ok(Swept { rows, more })
     }
 
     fn write_back_files(&self) -> Result<Vec<(FileId, FileId)>, ProbeError> {

@@ -180,14 +180,14 @@ fn threads_add_up_and_critical_ones_have_rows_of_their_own() {
     assert!(of_server(&snapshot, 14).all(|row| row.tid == Some(tid)));
 
     // Its rows stay as long as it may write to them, and go when it is gone.
-    assert_eq!(probes.sweep(0, |_| false).unwrap(), 1, "the row of the server that has ended");
+    assert_eq!(probes.sweep(0, |_| false).unwrap().rows, 1, "the row of the server that has ended");
     player.tell("end");
     until("the end of the thread", || {
         let snapshot = probes.snapshot().unwrap();
         snapshot.exited_threads.contains(&tid).then_some(())
     });
     probes.snapshot().unwrap();
-    assert_eq!(probes.sweep(1, |_| false).unwrap(), 6);
+    assert_eq!(probes.sweep(1, |_| false).unwrap().rows, 6);
     probes.forget_thread(tid);
     let snapshot = probes.snapshot().unwrap();
     assert!(snapshot.io.is_empty() && snapshot.threads.is_empty() && snapshot.durations.is_empty());

@@ -55,6 +55,6 @@ fn a_thread_without_capabilities_reads_watches_and_sweeps() {
     assert_eq!(sum(of_server(&snapshot, 51), Operation::Read).0, reads);
     probes.forget_thread(tid);
     probes.forget_process(player.tgid());
-    assert_eq!(probes.sweep(0, |_| false).unwrap(), 1);
+    assert_eq!(probes.sweep(0, |_| false).unwrap().rows, 1);
     assert!(probes.snapshot().unwrap().io.is_empty());
 }

@@ -71,7 +71,9 @@ impl Collection {
         if sweep {
             // Right before a snapshot, which tells what is not there any more.
             let Self { probes, emitter, watch, .. } = self;
-            probes.sweep(IDLE_COLLECTIONS, |file| emitter.is_gone(file, watch))?;
+            if probes.sweep(IDLE_COLLECTIONS, |file| emitter.is_gone(file, watch))?.more {
+                self.sweep_due = Instant::now();
+            }
         }
         let snapshot = self.probes.snapshot()?;
         self.losses.tell(&self.receiver, &snapshot.lost);
