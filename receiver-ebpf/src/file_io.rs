@@ -144,16 +144,18 @@ impl Receiver for FileIo {
              agent is started anew; lag is still measured, and owed to what the servers say. To allow more, raise \
              max_cpu_percent"
         );
-        let (mut request, detached) = tokio::task::block_in_place(|| collection.detach());
+        let (ends, detached) = tokio::task::block_in_place(|| collection.detach());
+        // The ends of the series must arrive, or what stands still is taken for measured.
+        let mut batch = Batch::metrics(ends);
         loop {
             control.heartbeat.beat();
-            if let Err(refused) = output.send(Batch::metrics(request)).await {
-                tracing::debug!(receiver = %self.id, %refused, "that nothing is counted could not be told");
+            match output.send(batch.clone()).await {
+                Ok(()) => batch = Batch::metrics(detached.take()),
+                Err(refused) => tracing::debug!(receiver = %self.id, %refused, "tried again"),
             }
             if timeout(LOAD_RETRY, control.drain.cancelled()).await.is_ok() {
                 return Ok(());
             }
-            request = detached.take();
         }
     }
 }
@@ -187,7 +189,8 @@ async fn collect(
                 match output.send(Batch::metrics(taken.request)).await {
                     Ok(()) => collection.handed_on(&taken.exited),
                     Err(refused) => {
-                        tracing::debug!(%refused, "a collection was refused; sums lose nothing");
+                        let receiver = collection.receiver();
+                        tracing::debug!(%receiver, %refused, "a collection was refused; sums lose nothing");
                     }
                 }
                 if taken.too_much.is_some() {
@@ -197,7 +200,7 @@ async fn collect(
             Err(error) => {
                 let error = error.to_string();
                 if failing.as_ref() != Some(&error) {
-                    tracing::error!(%error, "probes cannot be read");
+                    tracing::error!(receiver = %collection.receiver(), %error, "probes cannot be read");
                     failing = Some(error);
                 }
             }

@@ -51,6 +51,10 @@ impl Collection {
         }
     }
 
+    pub(super) fn receiver(&self) -> &ComponentId {
+        &self.receiver
+    }
+
     /// Waits until what is to be watched changes.
     pub(super) async fn changed(&mut self) {
         self.watch.changed().await;
