@@ -1,11 +1,8 @@
 //! Reads `pg_class` and what belongs to it: in chunks, in one short session a database, and never so that the
 //! server's caches keep every relation.
-//!
-//! The `relfilenode` column is read as it is. Only the some fifty relations whose file is not in that column
-//! are asked for by function.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,8 +14,9 @@ use super::{
     connect::{Answer, Session},
     directory::{PgDirectory, Read, Row, Spaces},
     link::Link,
-    path::{PG_DEFAULT, PG_GLOBAL},
-    relations::{Relation, Relations},
+    path::PG_GLOBAL,
+    relations::Relations,
+    rows::{BY_FILE, BY_OID, BY_RANGE, BY_TABLE, MAPPED, SCHEMAS, relation},
     timescale::{self, CHUNK},
     waits,
 };
@@ -41,31 +39,6 @@ const PURPOSE: &str = "its catalog";
 /// Number of the first relation that is a user's.
 const FIRST_OF_USERS: u32 = 16_384;
 
-macro_rules! relations {
-    ($condition:literal) => {
-        concat!(
-            "SELECT c.oid, CASE WHEN c.relfilenode = 0 AND c.relkind IN ('r', 'i', 't') \
-             THEN pg_catalog.pg_relation_filenode(c.oid) ELSE c.relfilenode END, c.relkind, n.nspname, c.relname, \
-             coalesce(i.indrelid, 0::oid), coalesce(h.inhparent, 0::oid), c.relispartition, c.reltoastrelid, \
-             c.relisshared, c.reltablespace, c.relpersistence FROM pg_catalog.pg_class c \
-             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-             LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid \
-             LEFT JOIN pg_catalog.pg_inherits h ON h.inhrelid = c.oid AND h.inhseqno = 1 \
-             WHERE c.relkind IN ('r', 'i', 't', 'm', 'p', 'I', 'S') AND ",
-            $condition
-        )
-    };
-}
-
-const BY_RANGE: &str = relations!("c.oid > $1 ORDER BY c.oid LIMIT 2000");
-const BY_OID: &str = relations!("c.oid = ANY ($1)");
-const BY_TABLE: &str = relations!("i.indrelid = ANY ($1)");
-/// The index on files begins with the tablespace.
-const BY_FILE: &str = relations!(
-    "c.reltablespace = ANY (ARRAY(SELECT t.oid FROM pg_catalog.pg_tablespace t) || 0::oid) AND c.relfilenode = ANY ($1)"
-);
-/// Relations whose file is not in the column; their number is below that of any of a user's.
-const MAPPED: &str = relations!("c.relfilenode = 0 AND c.oid < 16384");
 /// The limit of -2 is that of a database whose removal was begun.
 const DATABASES: &str = "SELECT oid, datname, dattablespace FROM pg_catalog.pg_database WHERE datallowconn \
     AND datconnlimit <> -2 AND datname <> 'template0' AND pg_catalog.has_database_privilege(oid, 'CONNECT') ORDER BY oid";
@@ -389,7 +362,22 @@ impl Loader {
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, DatabaseError> {
         let rows = self.ask(session, sql, parameters).await?;
-        rows.iter().map(|row| read(row, place.space)).collect()
+        let schemas = rows.iter().map(|row| row.read(3)).collect::<Result<BTreeSet<u32>, _>>()?;
+        let unknown: Vec<u32> =
+            schemas.into_iter().filter(|schema| session.schema(*schema).is_none()).collect();
+        if !unknown.is_empty() {
+            for row in self.ask(session, SCHEMAS, &[&unknown]).await? {
+                session.name_schema(row.read(0)?, row.read(1)?);
+            }
+        }
+        let mut read = Vec::with_capacity(rows.len());
+        for row in &rows {
+            // A schema that was dropped meanwhile has no relations.
+            if let Some(schema) = session.schema(row.read(3)?) {
+                read.push(relation(row, place.space, schema)?);
+            }
+        }
+        Ok(read)
     }
 
     /// Asks, and takes the question back when replay waits for its end.
@@ -411,47 +399,5 @@ impl Loader {
                 }
             }
         }
-    }
-}
-
-/// A row of a database whose relations are in this tablespace where they name none.
-fn read(row: &Answer, space: u32) -> Result<Row, DatabaseError> {
-    let schema: &str = row.read(3)?;
-    let is_temporary = row.read::<i8>(11)?.cast_unsigned() == b't';
-    Ok(Row {
-        oid: row.read(0)?,
-        shared: row.read(9)?,
-        relation: Relation {
-            relfilenode: row.read::<Option<u32>>(1)?.unwrap_or(0),
-            space: match row.read::<u32>(10)? {
-                0 if space == 0 => PG_DEFAULT,
-                0 => space,
-                own => own,
-            },
-            backend: if is_temporary { backend(schema) } else { None },
-            kind: row.read::<i8>(2)?.cast_unsigned(),
-            schema: Arc::from(schema),
-            name: Box::from(row.read::<&str>(4)?),
-            table: row.read(5)?,
-            parent: row.read(6)?,
-            is_partition: row.read(7)?,
-            toast: row.read(8)?,
-        },
-    })
-}
-
-/// The backend whose temporary relations are in a schema such as `pg_temp_3` or `pg_toast_temp_3`.
-fn backend(schema: &str) -> Option<u32> {
-    schema.rsplit_once("temp_")?.1.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::backend;
-
-    #[test]
-    fn the_backend_of_a_temporary_relation_is_told_by_its_schema() {
-        assert_eq!((backend("pg_temp_3"), backend("pg_toast_temp_12")), (Some(3), Some(12)));
-        assert_eq!((backend("public"), backend("temp_x")), (None, None));
     }
 }

@@ -110,6 +110,8 @@ pub(super) struct Session {
     /// The cluster's system identifier, once it was asked for.
     pub(super) cluster: cluster::Asked,
     statements: Mutex<HashMap<&'static str, Statement>>,
+    /// Names of schemas by oid, as far as they were asked for.
+    schemas: Mutex<HashMap<u32, Arc<str>>>,
 }
 
 impl std::fmt::Debug for Session {
@@ -204,6 +206,7 @@ impl Session {
             startup: AtomicU32::new(0),
             cluster: cluster::Asked::new(),
             statements: Mutex::default(),
+            schemas: Mutex::default(),
         })
     }
 
@@ -240,6 +243,15 @@ impl Session {
     /// The startup process, if it is known.
     pub(super) fn startup(&self) -> u32 {
         self.startup.load(Ordering::Relaxed)
+    }
+
+    /// The name of a schema that was told by [`Session::name_schema`]. All who ask share it.
+    pub(super) fn schema(&self, oid: u32) -> Option<Arc<str>> {
+        self.schemas.lock().unwrap_or_else(PoisonError::into_inner).get(&oid).cloned()
+    }
+
+    pub(super) fn name_schema(&self, oid: u32, name: &str) {
+        self.schemas.lock().unwrap_or_else(PoisonError::into_inner).insert(oid, name.into());
     }
 
     /// Asks, with a statement that is prepared once a session.
