@@ -13,6 +13,7 @@ mod channel;
 mod emit;
 mod lag;
 mod log;
+mod pace;
 mod timeline;
 mod waits;
 mod work;
@@ -22,7 +23,7 @@ settings! {
     pub struct ReplicationSettings {
         /// Replicas to measure; without it, all databases that are declared.
         pub databases: Vec<ComponentId> = (),
-        /// How often positions are looked at.
+        /// How often positions are looked at. While they rest, a third as often.
         pub sample_interval: Duration = "20ms",
         /// How often metrics are handed on.
         pub collection_interval: Duration = "1s",

@@ -6,10 +6,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use blameio_databases::{Database, PrimarySampler, ReplicaInfo, ReplicaSample, ReplicaSampler};
+use blameio_databases::{Database, PrimarySampler, ReplicaInfo, ReplicaSample, ReplicaSampler, WaitKind};
 use blameio_pipeline::{Batch, Control, Output, schedule::until_next};
 use opentelemetry_proto::tonic::{collector::metrics::v1::ExportMetricsServiceRequest, common::v1::KeyValue};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant as Clock, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -18,6 +18,7 @@ use super::{
     emit::{Report, Status, info_attributes, report},
     lag::{LagMeter, Positions},
     log,
+    pace::Pace,
     waits::Waits,
     work::Ledger,
 };
@@ -77,8 +78,7 @@ pub(super) async fn run(database: Database, settings: ReplicationSettings, outpu
         tokio::spawn(log::follow(database.clone(), Arc::clone(&shared), end.clone()));
     }
     let mut replica = database.replica();
-    let mut looks = interval(settings.sample_interval);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut pace = Pace::new(settings.sample_interval, Clock::now());
     let mut info_due = Instant::now();
     let start = SystemTime::now();
     loop {
@@ -89,7 +89,10 @@ pub(super) async fn run(database: Database, settings: ReplicationSettings, outpu
                 biased;
                 () = control.drain.cancelled() => return,
                 () = &mut collect => break,
-                _ = looks.tick() => look(&database, &mut replica, &shared).await,
+                () = sleep_until(pace.due()) => {
+                    look(&database, &mut replica, &shared).await;
+                    pace.looked(Clock::now(), in_step(&shared));
+                }
             }
         }
         look(&database, &mut replica, &shared).await;
@@ -114,6 +117,14 @@ pub(super) async fn run(database: Database, settings: ReplicationSettings, outpu
 
 pub(super) fn lock(shared: &Shared) -> std::sync::MutexGuard<'_, Channel> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The position of a replica that has applied all that it received, and waits for nothing but more.
+fn in_step(shared: &Shared) -> Option<u64> {
+    let channel = lock(shared);
+    let sample = channel.last.as_ref()?;
+    let waits = sample.wait.as_ref().is_some_and(|wait| wait.kind != WaitKind::Starved);
+    sample.replayed.filter(|replayed| sample.received == Some(*replayed) && !waits)
 }
 
 async fn look(database: &Database, replica: &mut ReplicaSampler, shared: &Shared) {
@@ -155,15 +166,17 @@ async fn watch_primary(
     every: Duration,
     end: CancellationToken,
 ) {
-    let mut looks = interval(every);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut pace = Pace::new(every, Clock::now());
     let mut failing: Option<String> = None;
     loop {
         tokio::select! {
             () = end.cancelled() => return,
-            _ = looks.tick() => {}
+            () = sleep_until(pace.due()) => {}
         }
-        let error = match timeout(LOOK_TIMEOUT, primary.flushed()).await {
+        let seen = timeout(LOOK_TIMEOUT, primary.flushed()).await;
+        let position = seen.as_ref().ok().and_then(|seen| Some(seen.as_ref().ok()?.flushed));
+        pace.looked(Clock::now(), position);
+        let error = match seen {
             Ok(Ok(seen)) => {
                 let mut channel = lock(&shared);
                 let at = seconds(seen.monotonic, channel.origin);
