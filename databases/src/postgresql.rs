@@ -23,6 +23,7 @@ mod reach;
 mod recorded_tests;
 mod relations;
 pub mod roles;
+mod rows;
 mod timescale;
 mod tls;
 mod waits;
