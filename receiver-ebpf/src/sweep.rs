@@ -13,14 +13,14 @@ use crate::raw::{DurationKey, FileId, IoCounters, IoKey, ThreadTimeKey};
 use crate::types::ThreadState;
 
 /// Most rows of operations that go at once: the end of each has to be told, and after a rush there are many thousand.
-const MOST_AT_ONCE: usize = 500;
+const MOST_AT_ONCE: usize = 1_000;
 
 /// What a sweep did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Swept {
     /// Rows of operations that went.
     pub rows: usize,
-    /// There may be more to remove: a few hundred go at once.
+    /// There was more to remove than goes at once, or there is little room.
     pub more: bool,
 }
 
@@ -45,10 +45,9 @@ struct Listed {
 
 impl Probes {
     /// Removes rows that did not change in the last `idle_snapshots` snapshots and have no writer left: their thread
-    /// is forgotten or has exited, their server has no watched process, or `file_is_gone` says that the file was
-    /// removed. When a map is more than four fifths full, rows that did not change in the last tenth of
-    /// `idle_snapshots` go too, and what is kept of files without a row. With a file's last row go its histograms and
-    /// its name.
+    /// is forgotten or has exited, or their server has no watched process. Those that did not change in the last tenth of
+    /// them go when `file_is_gone` says that the file was removed, and when a map is more than four fifths full; then what
+    /// is kept of files without a row goes too. With a file's last row go its histograms and its name.
     pub fn sweep(
         &mut self,
         idle_snapshots: u64,
@@ -78,14 +77,14 @@ impl Probes {
             .filter(|(key, (_, since))| {
                 let idle = self.snapshots - since;
                 let thread_gone = key.tid != 0 && accounts.get(&key.tid).is_none_or(|account| account.exited);
-                (crowded && idle >= idle_snapshots.div_ceil(10))
-                    || (idle >= idle_snapshots
-                        && (thread_gone || !servers.contains(&key.server) || file_is_gone(&key.file)))
+                let nobody_left = thread_gone || !servers.contains(&key.server);
+                (idle >= idle_snapshots && nobody_left)
+                    || (idle >= idle_snapshots.div_ceil(10) && (crowded || file_is_gone(&key.file)))
             })
             .map(|(key, (operations, _))| (*key, *operations))
             .take(MOST_AT_ONCE)
             .collect();
-        let more = idle.len() == MOST_AT_ONCE;
+        let more = crowded || idle.len() == MOST_AT_ONCE;
         let (mut rows, mut swept) = (0, HashSet::new());
         for (key, seen) in idle {
             if self.sweep_row(&key, seen)? {

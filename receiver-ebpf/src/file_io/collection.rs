@@ -9,11 +9,13 @@ use super::{budget::Budget, emit::Emitter, losses::Losses, watch::Watch};
 use crate::{CostRow, ProbeError, Probes};
 
 /// A row is swept when it did not move for so many collections and nobody can write to it, or for a tenth of them when
-/// the maps fill up.
+/// its file is gone or the maps fill up.
 const IDLE_COLLECTIONS: u64 = 600;
 
 /// Between two sweeps.
 const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
+/// The same while there is much to remove, or little room.
+const CROWDED_SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What is kept from one collection to the next.
 pub(super) struct Collection {
@@ -76,7 +78,7 @@ impl Collection {
             // Right before a snapshot, which tells what is not there any more.
             let Self { probes, emitter, watch, .. } = self;
             if probes.sweep(IDLE_COLLECTIONS, |file| emitter.is_gone(file, watch))?.more {
-                self.sweep_due = Instant::now();
+                self.sweep_due = Instant::now() + CROWDED_SWEEP_INTERVAL;
             }
         }
         let snapshot = self.probes.snapshot()?;
