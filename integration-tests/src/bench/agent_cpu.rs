@@ -33,6 +33,9 @@ const SESSIONS: usize = 4;
 /// The kernel counts hundredths of a second, and an agent at rest takes hardly more in a second.
 const SHORTEST_REST: Duration = Duration::from_secs(10);
 
+/// Between two changes of a log that moves.
+const MOVE: Duration = Duration::from_millis(50);
+
 /// What blameio counted may differ so much from what the server counted.
 const AGREEMENT: f64 = 0.01;
 
@@ -75,7 +78,9 @@ async fn scan(client: Client, turn: Arc<AtomicU64>, begin: Instant) -> Result<()
 
 pub(super) async fn measure(options: &Options) -> Outcome<Measured> {
     // With the laboratory's buffers a quarter of each scan would find its page there, and be no operation.
-    let lab = lab(options, scanned(), &Settings::default().with("shared_buffers", "1MB")).await?;
+    let buffers = Settings::default().with("shared_buffers", "1MB");
+    let setup = [scanned(), vec!["CREATE TABLE moved (n int)".to_owned()]].concat();
+    let lab = lab(options, setup, &buffers).await?;
     let watched = Watched::replica(lab.replica().dsn(), lab.primary().dsn());
     let agent = AgentProcess::start(&options.agent, lab.dir(), &watched, "info").await?;
     let span = options.span();
@@ -83,6 +88,18 @@ pub(super) async fn measure(options: &Options) -> Outcome<Measured> {
     // Behind the work of the start.
     sleep(span / 4).await;
     let idle = cpu(&agent, (span / 2).max(SHORTEST_REST), "at rest", &mut measured).await?;
+
+    // Positions that move are looked at more often.
+    let moving = sql::connect(&lab.primary().dsn()).await?;
+    let mut moves = JoinSet::new();
+    moves.spawn(async move {
+        while moving.batch_execute("INSERT INTO moved VALUES (1)").await.is_ok() {
+            sleep(MOVE).await;
+        }
+    });
+    sleep(span / 4).await;
+    let writing = cpu(&agent, (span / 2).max(SHORTEST_REST), "while the log moves", &mut measured).await?;
+    moves.shutdown().await;
 
     // One scan by ourselves, so that the page cache holds the table and the agent has its name.
     let client = lab.replica_client();
@@ -126,6 +143,7 @@ pub(super) async fn measure(options: &Options) -> Outcome<Measured> {
         Row::of("reads in all, by the server (pg_statio)", server, ""),
         Row::of("reads in all, by blameio", all, ""),
         Row::of("agent CPU at rest", idle, "% of a core"),
+        Row::of("agent CPU while the primary's log moves", writing, "% of a core"),
         Row::of("agent CPU under load", busy, "% of a core"),
         Row::of("agent CPU at 50,000 operations/s", scaled, "% of a core").target(Target::AtMost(1.0)),
     ];
