@@ -81,5 +81,9 @@ impl Series {
                 self.end(metric, &key);
             }
         }
+        // A rush leaves room for thousands, and the next one may come tomorrow.
+        if self.waiting.points.is_empty() {
+            self.waiting.points.shrink_to_fit();
+        }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
-    sync::LazyLock,
+    sync::{Arc, LazyLock},
 };
 
 use blameio_databases::{Object, Resolution};
@@ -135,26 +135,26 @@ impl Resolved {
 /// Identity of a series that leaves the resolver.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct SeriesKey {
-    resolved: Resolved,
+    resolved: Arc<Resolved>,
     thread: Option<i64>,
     labels: Labels,
 }
 
 impl SeriesKey {
     /// The series that a raw point adds to. Only what attribution takes out again keeps its thread.
-    pub(super) fn of(raw: &[KeyValue], resolved: Resolved, keep_thread: bool) -> Self {
+    pub(super) fn of(raw: &[KeyValue], resolved: Arc<Resolved>, keep_thread: bool) -> Self {
         let labels = KEPT.map(|key| attribute(raw, key).map(Into::into));
         Self { resolved, thread: thread(raw).filter(|_| keep_thread), labels }
     }
 
     /// The object it is about.
-    pub(super) fn resolved(&self) -> &Resolved {
+    pub(super) fn resolved(&self) -> &Arc<Resolved> {
         &self.resolved
     }
 
     /// The same work of an object that does not fit under the limit.
     pub(super) fn into_other(self) -> Self {
-        Self { resolved: Resolved::other(), ..self }
+        Self { resolved: Arc::new(Resolved::other()), ..self }
     }
 
     /// The attributes of its points.

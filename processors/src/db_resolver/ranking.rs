@@ -1,7 +1,10 @@
 //! Which objects have series of their own when not all fit: the busiest, with hysteresis. It knows of series only how
 //! many an object has and was refused; the rest of an object's work is counted in `(other)`.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use super::point::Resolved;
 
@@ -34,7 +37,7 @@ struct Standing {
 /// Activity of the objects of one server.
 #[derive(Debug, Default)]
 pub(super) struct Ranking {
-    objects: HashMap<Resolved, Standing>,
+    objects: HashMap<Arc<Resolved>, Standing>,
     /// Somebody was refused: room is for those who were chosen.
     crowded: bool,
     ranked_at: u64,
@@ -42,12 +45,12 @@ pub(super) struct Ranking {
 
 impl Ranking {
     /// An object did something. `limit` is how many may have series.
-    pub(super) fn did(&mut self, object: &Resolved, measure: usize, amount: f64, limit: usize) {
+    pub(super) fn did(&mut self, object: &Arc<Resolved>, measure: usize, amount: f64, limit: usize) {
         if !self.objects.contains_key(object) {
             if self.objects.len() >= limit.saturating_mul(CANDIDATES) {
                 self.thin_out();
             }
-            self.objects.insert(object.clone(), Standing::default());
+            self.objects.insert(Arc::clone(object), Standing::default());
         }
         if let Some(standing) = self.objects.get_mut(object) {
             standing.activity[measure] += amount;
@@ -58,7 +61,7 @@ impl Ranking {
     /// keep out one that stays.
     fn thin_out(&mut self) {
         let scores = self.scores(1.0);
-        let mut without: Vec<(f64, Resolved)> = scores
+        let mut without: Vec<(f64, Arc<Resolved>)> = scores
             .into_iter()
             .filter(|(object, _)| !self.has(object))
             .map(|(object, score)| (score, object))
@@ -105,8 +108,8 @@ impl Ranking {
         &mut self,
         now: u64,
         limit: usize,
-        kept: &HashMap<Resolved, usize>,
-    ) -> HashSet<Resolved> {
+        kept: &HashMap<Arc<Resolved>, usize>,
+    ) -> HashSet<Arc<Resolved>> {
         if self.ranked_at == 0 {
             self.ranked_at = now;
         }
@@ -116,22 +119,22 @@ impl Ranking {
         let seconds = now.saturating_sub(self.ranked_at) as f64 / 1e9;
         self.ranked_at = now;
         let scores = self.scores(0.5_f64.powf(seconds / HALF_LIFE_SECONDS));
-        let score = |object: &Resolved| scores.get(object).copied().unwrap_or(0.0);
+        let score = |object: &Arc<Resolved>| scores.get(object).copied().unwrap_or(0.0);
         let mut used: usize = kept.values().sum();
-        let mut weakest: Vec<(&Resolved, usize)> =
+        let mut weakest: Vec<(&Arc<Resolved>, usize)> =
             kept.iter().map(|(object, series)| (object, *series)).collect();
         weakest.sort_by(|left, right| score(right.0).total_cmp(&score(left.0)).then(right.0.cmp(left.0)));
         let mut leaving = HashSet::new();
         while used > limit {
             let Some((object, series)) = weakest.pop() else { break };
-            leaving.insert(object.clone());
+            leaving.insert(Arc::clone(object));
             used -= series;
         }
-        let mut wanting: Vec<(Resolved, usize)> = self
+        let mut wanting: Vec<(Arc<Resolved>, usize)> = self
             .objects
             .iter()
             .filter(|(_, standing)| !standing.refused.is_empty())
-            .map(|(object, standing)| (object.clone(), standing.refused.len()))
+            .map(|(object, standing)| (Arc::clone(object), standing.refused.len()))
             .collect();
         self.crowded = !wanting.is_empty() || !leaving.is_empty();
         wanting.sort_by(|left, right| score(&right.0).total_cmp(&score(&left.0)).then(left.0.cmp(&right.0)));
@@ -146,7 +149,7 @@ impl Ranking {
                 && !winners.contains(weak)
                 && score(weak) * HYSTERESIS < score(&object)
             {
-                leaving.insert(weak.clone());
+                leaving.insert(Arc::clone(weak));
                 used -= series;
                 weakest.pop();
             }
@@ -168,7 +171,7 @@ impl Ranking {
     }
 
     /// Fades all activity; returns each object's share of it, summed over the measures.
-    fn scores(&mut self, keep: f64) -> HashMap<Resolved, f64> {
+    fn scores(&mut self, keep: f64) -> HashMap<Arc<Resolved>, f64> {
         let mut totals = [0.0; MEASURES];
         for standing in self.objects.values_mut() {
             for (activity, total) in standing.activity.iter_mut().zip(&mut totals) {
@@ -180,7 +183,10 @@ impl Ranking {
             let pairs = activity.iter().zip(totals).filter(|(_, total)| *total > 0.0);
             pairs.map(|(activity, total)| activity / total).sum()
         };
-        self.objects.iter().map(|(object, standing)| (object.clone(), shares(&standing.activity))).collect()
+        self.objects
+            .iter()
+            .map(|(object, standing)| (Arc::clone(object), shares(&standing.activity)))
+            .collect()
     }
 }
 
@@ -188,11 +194,11 @@ impl Ranking {
 mod tests {
     use super::*;
 
-    fn object(name: &str) -> Resolved {
-        Resolved::unresolved(name)
+    fn object(name: &str) -> Arc<Resolved> {
+        Arc::new(Resolved::unresolved(name))
     }
 
-    fn kept(names: &[&str]) -> HashMap<Resolved, usize> {
+    fn kept(names: &[&str]) -> HashMap<Arc<Resolved>, usize> {
         names.iter().map(|name| (object(name), 1)).collect()
     }
 

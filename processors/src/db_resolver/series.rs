@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
 };
 
 use blameio_databases::CatalogReader;
@@ -122,7 +123,7 @@ impl Series {
             _ => false,
         };
         if of_thread {
-            let series = SeriesKey::of(&point.attributes, resolved.clone(), true);
+            let series = SeriesKey::of(&point.attributes, Arc::clone(&resolved), true);
             self.add_to_thread((metric, series), delta, now);
         }
         if metric != THREAD_TIME {
@@ -240,15 +241,18 @@ impl Series {
         if !self.ranking.is_due(at) && !self.work_ranking.is_due(at) {
             return;
         }
+        // Thousands of series end at once when rows are swept.
+        self.raw.shrink_to(2 * self.raw.len());
+        self.raw_histograms.shrink_to(2 * self.raw_histograms.len());
         let mut kept = HashMap::new();
         for key in self.sums.keys().map(|(_, key)| key).chain(self.histograms.keys()) {
-            *kept.entry(key.resolved().clone()).or_default() += 1;
+            *kept.entry(Arc::clone(key.resolved())).or_default() += 1;
         }
         // `(other)` is the road of what does not fit, and never leaves.
         self.others = kept.remove(&Resolved::other()).unwrap_or(0);
         let leaving = self.ranking.rank(at, self.left_by_work(limit), &kept);
         let mut kept_work: HashMap<_, _> =
-            self.work.keys().map(|(_, key)| (key.resolved().clone(), 1)).collect();
+            self.work.keys().map(|(_, key)| (Arc::clone(key.resolved()), 1)).collect();
         kept_work.remove(&Resolved::other());
         let leaving_work = self.work_ranking.rank(at, work_objects(limit), &kept_work);
         if !leaving.is_empty() {
@@ -363,10 +367,10 @@ fn hash(series: &(usize, SeriesKey)) -> u64 {
 
 /// `None` while the catalog still looks the file up: the point is left where it is, and what it grew by is counted
 /// when the file has a name.
-pub(super) fn resolve(attributes: &[KeyValue], catalog: &CatalogReader) -> Option<Resolved> {
+pub(super) fn resolve(attributes: &[KeyValue], catalog: &CatalogReader) -> Option<Arc<Resolved>> {
     match attribute(attributes, FILE_PATH) {
-        Some(path) => Resolved::of(&catalog.resolve(path), path),
-        None => Some(Resolved::default()),
+        Some(path) => Resolved::of(&catalog.resolve(path), path).map(Arc::new),
+        None => Some(Arc::default()),
     }
 }
 
