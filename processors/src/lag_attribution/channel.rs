@@ -236,8 +236,11 @@ impl Channel {
             self.note_apply_time(&window);
             contend(&mut window, (begin, end), around, &mut self.company, in_step);
         }
-        // Without a position that was received (an archive), who waits for log while behind waits for transport.
-        window.transport_behind = reading.transport.unwrap_or(reading.lag) > patience.noise;
+        // Without a position that was received (an archive), who waits for log while behind waits for transport. Without
+        // the primary, lag is that of log that has been received.
+        let of_received = reading.source == "local";
+        let behind = reading.transport.unwrap_or(if of_received { 0.0 } else { reading.lag });
+        window.transport_behind = behind > patience.noise;
         window
     }
 
