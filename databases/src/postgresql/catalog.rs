@@ -184,11 +184,11 @@ impl Loader {
         let mut read = Read { fresh: Relations::new(&place.name), shared: Vec::new(), complete: false };
         let (mut last, most) = (0_u32, *left);
         while *left > 0 && !read.complete {
-            let rows = self.rows(session, place, BY_RANGE, &[&last]).await?;
+            let rows = self.ask(session, BY_RANGE, &[&last]).await?;
             *left = left.saturating_sub(rows.len());
             read.complete = rows.len() < CHUNK;
-            for row in rows {
-                last = row.oid;
+            last = rows.last().map_or(Ok(last), |row| row.read(0))?;
+            for row in self.named(session, place, &rows).await? {
                 if row.shared {
                     read.shared.push(row);
                 } else {
@@ -362,6 +362,16 @@ impl Loader {
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, DatabaseError> {
         let rows = self.ask(session, sql, parameters).await?;
+        self.named(session, place, &rows).await
+    }
+
+    /// The relations of an answer, with the names of their schemas.
+    async fn named(
+        &self,
+        session: &Session,
+        place: &Place,
+        rows: &[Answer],
+    ) -> Result<Vec<Row>, DatabaseError> {
         let schemas = rows.iter().map(|row| row.read(3)).collect::<Result<BTreeSet<u32>, _>>()?;
         let unknown: Vec<u32> =
             schemas.into_iter().filter(|schema| session.schema(*schema).is_none()).collect();
@@ -371,7 +381,7 @@ impl Loader {
             }
         }
         let mut read = Vec::with_capacity(rows.len());
-        for row in &rows {
+        for row in rows {
             // A schema that was dropped meanwhile has no relations.
             if let Some(schema) = session.schema(row.read(3)?) {
                 read.push(relation(row, place.space, schema)?);
