@@ -23,7 +23,7 @@ settings! {
     pub struct ReplicationSettings {
         /// Replicas to measure; without it, all databases that are declared.
         pub databases: Vec<ComponentId> = (),
-        /// How often positions are looked at. While they rest, a third as often.
+        /// How often positions are looked at. While they rest, half as often.
         pub sample_interval: Duration = "20ms",
         /// How often metrics are handed on.
         pub collection_interval: Duration = "1s",

@@ -64,10 +64,13 @@ pub struct Options {
     /// Print only; write nothing below docs
     #[arg(long)]
     pub no_record: bool,
-    /// Pairs of pgbench runs
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(2..))]
+    /// Pairs of pgbench rates, watched and unwatched
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..))]
     pub pairs: u32,
-    /// Seconds of each pgbench run, and of the agent under load
+    /// Seconds of each pgbench rate
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub pgbench_seconds: u32,
+    /// Seconds of the agent under load
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     pub seconds: u32,
 }

@@ -37,16 +37,17 @@ async fn a_query_that_still_needs_old_rows_is_a_conflict() {
         return;
     }
     let scene = scene().await;
+    let workload = scene.lab.start_workload(&Updates::customers(), Lab::RATE).await.expect("a workload");
+    scene.warm_up().await;
     let reader = blameio::lab::sql::connect(&scene.lab.replica().dsn()).await.expect("a session");
     let backend: i32 = reader.query_one("SELECT pg_backend_pid()", &[]).await.expect("its process id").get(0);
     let snapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM orders";
     blameio::lab::sql::execute(&reader, snapshot).await.expect("a snapshot");
     let since = scene.recorder.ticks().len();
     let primary = scene.lab.primary_client();
-    // The vacuum removes rows that the reader's snapshot still sees; the updates go on after it.
+    // Both this vacuum and the updates' own pruning remove rows that the reader's snapshot still sees.
     blameio::lab::sql::execute(primary, "DELETE FROM customers WHERE id > 10000").await.expect("deleted");
     blameio::lab::sql::execute(primary, "VACUUM customers").await.expect("vacuumed");
-    let workload = scene.lab.start_workload(&Updates::customers(), Lab::RATE).await.expect("a workload");
     scene.wait_for_lag(LAG).await;
     scene.judge("query conflict", since, &Culprit::of("conflict"));
     let holders = scene.recorder.holders();

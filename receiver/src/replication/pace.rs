@@ -9,8 +9,8 @@ use tokio::time::Instant;
 const RESTS_AFTER: Duration = Duration::from_millis(500);
 
 /// At rest so many intervals pass between two looks. When the position moves on, it is taken to have done so in the middle
-/// between two looks, so that this is wrong by half as many intervals at most.
-const AT_REST: u32 = 3;
+/// between two looks, so that this is wrong by half as many intervals at most: by 20 ms where the interval is the default.
+const AT_REST: u32 = 2;
 
 /// The looks at one server.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ mod tests {
         positions.push(Some(8));
         let found = intervals(&positions, Duration::ZERO);
         assert!(found[..25].iter().all(|interval| *interval == 20), "{found:?}");
-        assert!(found[26..40].iter().all(|interval| *interval == 60), "{found:?}");
+        assert!(found[26..40].iter().all(|interval| *interval == 40), "{found:?}");
         assert_eq!(found[40], 20);
     }
 
