@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
 /*
- * What the probes take of the processors themselves: every run is counted, one of about a thousand is timed.
+ * What the probes take of the processors themselves: every run is counted, one of about a thousand is timed, and those
+ * since the one that was timed before are taken to have taken as long.
  */
 #ifndef BLAMEIO_COST_H
 #define BLAMEIO_COST_H
@@ -32,8 +33,8 @@ enum program {
 struct cost {
 	__u64 runs;
 	__u64 next; /* the run that is timed next */
-	__u64 timed;
-	__u64 timed_ns;
+	__u64 timed; /* the run that was timed last */
+	__u64 ns;    /* of all runs up to it */
 };
 
 struct {
@@ -46,6 +47,8 @@ struct {
 /* A regular distance would meet the same half of a workload that does two things in turn. */
 #define TIMED_DISTANCE_LEAST 512
 #define TIMED_DISTANCE_SPREAD 1024
+/* What took longer was interrupted, or its processor was taken away by the hypervisor: no work of ours. */
+#define TIMED_NS_MOST 50000
 
 /* The clock's own time, so that it can be taken off, and when the work began; 0: this run is not timed. */
 struct stopwatch {
@@ -78,8 +81,11 @@ static __always_inline void cost_ends(const struct stopwatch *watch)
 	if (!cost || !watch->start_ns)
 		return;
 	ns = bpf_ktime_get_ns() - watch->start_ns;
-	cost->timed += 1;
-	cost->timed_ns += ns > watch->clock_ns ? ns - watch->clock_ns : 0;
+	ns = ns > watch->clock_ns ? ns - watch->clock_ns : 0;
+	if (ns > TIMED_NS_MOST)
+		ns = TIMED_NS_MOST;
+	cost->ns += ns * (cost->runs - cost->timed);
+	cost->timed = cost->runs;
 	cost->next = cost->runs + TIMED_DISTANCE_LEAST + bpf_get_prandom_u32() % TIMED_DISTANCE_SPREAD;
 }
 

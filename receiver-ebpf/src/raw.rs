@@ -67,7 +67,7 @@ pub(crate) struct Cost {
     pub(crate) runs: u64,
     pub(crate) next: u64,
     pub(crate) timed: u64,
-    pub(crate) timed_ns: u64,
+    pub(crate) ns: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Pod, Zeroable)]
