@@ -241,7 +241,7 @@ static __always_inline void request_begins(struct slot *slot, __u32 tid, const s
 {
 	struct asynchronous_request *request;
 	__u8 before = slot->operation;
-	long error;
+	int error;
 
 	turn_to(slot, view);
 	error = bpf_map_update_elem(&requests, key, &no_request, BPF_NOEXIST);

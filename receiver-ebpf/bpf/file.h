@@ -188,7 +188,7 @@ static __always_inline int remember_name(struct dentry *dentry, const struct fil
 	__u64 leaf = BPF_CORE_READ(dentry, d_name.hash_len);
 	struct file_name *known = bpf_map_lookup_elem(&files, id), *name;
 	__u32 zero = 0;
-	long error;
+	int error;
 
 	if (known ? known->leaf == leaf : state->full == epoch)
 		return 1;

@@ -116,7 +116,7 @@ static __always_inline void others_bio_queued(struct bio *bio)
 	unsigned int flags, operation = bio->bi_opf & REQ_OP_MASK;
 	__u64 address = (__u64)bio;
 	struct flight flight = {};
-	long error;
+	int error;
 
 	/* The file layer counts what watched processes do. */
 	if (bpf_map_lookup_elem(&processes, &tgid))

@@ -87,6 +87,7 @@ const volatile __u8 syscalls[SYSCALLS] = {
 #define POSIX_FADV_WILLNEED 3
 #define FALLOC_FL_PUNCH_HOLE 0x02
 #define FALLOC_FL_COLLAPSE_RANGE 0x08
+/* What bpf_map_update_elem() returns is compared as an int: before Linux 6.4 the upper half means nothing. */
 #define E2BIG 7
 #define ENOMEM 12
 #define EEXIST 17

@@ -23,7 +23,7 @@ static __always_inline void identify_inode(struct inode *inode, struct file_id *
 static __always_inline void expect_write_back(const struct file_id *host, const struct file_id *file)
 {
 	struct write_back row = {.file = *file};
-	long error;
+	int error;
 
 	if (bpf_map_lookup_elem(&write_back, host))
 		return;

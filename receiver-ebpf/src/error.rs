@@ -59,8 +59,19 @@ pub enum ProbeError {
         /// What can be done.
         advice: &'static str,
     },
+    /// The kernel has no such event.
+    #[error(
+        "the kernel has no tracepoint {tracepoint} for the program {program}; Linux 5.18 is the oldest that has all that \
+         are always needed"
+    )]
+    NoTracepoint {
+        /// The function in the object.
+        program: &'static str,
+        /// The BTF tracepoint.
+        tracepoint: &'static str,
+    },
     /// One program was refused.
-    #[error("cannot load the program {program} (errno {errno:?}): {detail}; {advice}\nverifier log:\n{log}")]
+    #[error("cannot load the program {program} (errno {errno:?}): {detail}; {advice}{}", verifier_words(.log))]
     Load {
         /// The function in the object.
         program: &'static str,
@@ -115,6 +126,14 @@ pub enum ProbeError {
     },
 }
 
+/// For a program that the verifier has looked at and refused.
+pub(crate) const VERIFIER: &str =
+    "the kernel's verifier does not take it; please report this with the kernel's version and what follows";
+
+fn verifier_words(log: &str) -> String {
+    if log.is_empty() { String::new() } else { format!("\nverifier log:\n{log}") }
+}
+
 fn full_advice(error: &io::Error) -> &'static str {
     if error.raw_os_error() == Some(libc::E2BIG) { " (it is full: raise its limit)" } else { "" }
 }
@@ -155,7 +174,7 @@ pub(crate) fn advice(errno: Option<i32>) -> &'static str {
         }
         Some(libc::ENOMEM | libc::E2BIG) => "lower the limits of the maps",
         Some(libc::EINVAL | libc::ENOTSUP) => {
-            "this kernel is too old for it: 5.15 is the oldest that may work"
+            "this kernel is too old for it: 5.18 is the oldest that may work"
         }
         Some(libc::ENOSYS) => "the kernel was built without CONFIG_BPF_SYSCALL=y",
         _ => "please report this with the kernel's version",

@@ -166,7 +166,7 @@ impl<K: Pod, V: Pod> KernelMap<K, V> {
         }
     }
 
-    /// Kernel memory charged for the map.
+    /// Kernel memory charged for the map; before Linux 6.4 what it takes when it is full.
     pub(crate) fn memory_bytes(&self) -> u64 {
         let path = format!("/proc/self/fdinfo/{}", self.fd().as_raw_fd());
         let text = std::fs::read_to_string(path).unwrap_or_default();

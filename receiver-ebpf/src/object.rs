@@ -5,7 +5,7 @@ use aya::{Btf, Ebpf, EbpfLoader};
 use aya_obj::btf::BtfKind;
 
 use crate::capabilities;
-use crate::error::{ProbeError, advice, chain, errno};
+use crate::error::{ProbeError, VERIFIER, advice, chain, errno};
 use crate::kernel_map::KernelMap;
 use crate::limits::Limits;
 use crate::raw::{
@@ -54,10 +54,12 @@ impl Group {
     }
 
     fn fits(&self, types: &Btf) -> bool {
-        self.programs.iter().all(|(_, tracepoint)| {
-            types.id_by_type_name_kind(&format!("btf_trace_{tracepoint}"), BtfKind::Typedef).is_ok()
-        })
+        self.programs.iter().all(|(_, tracepoint)| has_tracepoint(types, tracepoint))
     }
+}
+
+fn has_tracepoint(types: &Btf, tracepoint: &str) -> bool {
+    types.id_by_type_name_kind(&format!("btf_trace_{tracepoint}"), BtfKind::Typedef).is_ok()
 }
 
 const FAULTS: &str = "page faults of mapped files are not seen, which needs Linux 6.12";
@@ -163,19 +165,21 @@ pub(crate) fn load_program(
     name: &'static str,
     tracepoint: &'static str,
 ) -> Result<(), ProbeError> {
-    program(object, name)?.load(tracepoint, types).map_err(|error| {
+    let program = program(object, name)?;
+    if !has_tracepoint(types, tracepoint) {
+        return Err(ProbeError::NoTracepoint { program: name, tracepoint });
+    }
+    program.load(tracepoint, types).map_err(|error| {
         let number = errno(&error);
-        let log = match &error {
-            ProgramError::LoadError { verifier_log, .. } => verifier_log.to_string(),
-            _ => String::new(),
+        // The verifier speaks only when it was asked: then nobody else has refused.
+        let (detail, advice, log) = match &error {
+            ProgramError::LoadError { io_error, verifier_log } if !verifier_log.to_string().is_empty() => {
+                (io_error.to_string(), VERIFIER, verifier_log.to_string())
+            }
+            _ => (chain(&error), advice(number), String::new()),
         };
-        privileges(number).unwrap_or_else(|| ProbeError::Load {
-            program: name,
-            errno: number,
-            detail: chain(&error),
-            advice: advice(number),
-            log,
-        })
+        let refused = ProbeError::Load { program: name, errno: number, detail, advice, log };
+        privileges(number).unwrap_or(refused)
     })
 }
 

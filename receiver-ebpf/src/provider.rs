@@ -190,7 +190,7 @@ impl Probes {
         }
     }
 
-    /// Kernel memory of the maps, as the kernel accounts it.
+    /// Kernel memory of the maps, as the kernel accounts it. Before Linux 6.4 what they take when they are full.
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
         let Maps {

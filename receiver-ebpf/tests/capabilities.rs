@@ -11,19 +11,12 @@
 mod support;
 
 use blameio_receiver_ebpf::{Limits, Operation, ProbeError, Probes};
-use support::{Player, calls::call, cases, load_or_skip, of_server, sum};
+use support::{Player, calls::call, cases, kernel_is_before, load_or_skip, of_server, sum};
 
 /// The child's side of the test below.
 #[test]
 fn play() {
     cases::play();
-}
-
-/// Linux 5.19 stopped asking for capabilities in operations on maps that are open already.
-fn is_old_kernel() -> bool {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-    let mut numbers = release.split(['.', '-']).map(|part| part.trim().parse::<u32>().unwrap_or(0));
-    (numbers.next().unwrap(), numbers.next().unwrap()) < (5, 19)
 }
 
 /// Of this thread alone.
@@ -38,7 +31,8 @@ fn drop_all_capabilities() {
 fn a_thread_without_capabilities_reads_watches_and_sweeps() {
     let test = "a_thread_without_capabilities_reads_watches_and_sweeps";
     let Some(mut probes) = load_or_skip(test, &Limits::default()) else { return };
-    if is_old_kernel() {
+    // Which stopped asking for them in operations on maps that are open already.
+    if kernel_is_before((5, 19)) {
         eprintln!("SKIPPED {test}: this kernel wants capabilities for every call");
         return;
     }

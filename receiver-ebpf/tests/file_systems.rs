@@ -130,8 +130,8 @@ fn sees_faults() -> bool {
 
 /// What file systems do differently.
 struct Ways {
-    /// Direct writes go through the page cache: for the sake of checksums.
-    direct_writes_are_buffered: bool,
+    /// Direct writes may go through the page cache: newer kernels do it for the sake of checksums.
+    direct_writes_may_be_buffered: bool,
     /// `sync_file_range` writes nothing.
     ranges_are_not_synced: bool,
 }
@@ -168,7 +168,7 @@ fn journey(test: &str, kind: &str, ways: &Ways) {
     );
     let found = journey.travel("write directly", Operation::Write);
     let expected = Counted { operations: DIRECT, bytes, device_operations: DIRECT, ..none };
-    if ways.direct_writes_are_buffered {
+    if ways.direct_writes_may_be_buffered && found.dirtied > 0 {
         assert_eq!(found, Counted { dirtied: bytes, written_back: bytes, ..expected });
     } else {
         assert_eq!(found, Counted { device_bytes: bytes, ..expected });
@@ -217,7 +217,7 @@ fn journey(test: &str, kind: &str, ways: &Ways) {
     assert!(rows.clone().count() > 0 && rows.clone().all(|row| row.role == 4), "{:?}", journey.last.device);
 }
 
-const PLAIN: Ways = Ways { direct_writes_are_buffered: false, ranges_are_not_synced: false };
+const PLAIN: Ways = Ways { direct_writes_may_be_buffered: false, ranges_are_not_synced: false };
 
 #[test]
 fn every_road_is_counted_on_ext4() {
@@ -231,7 +231,7 @@ fn every_road_is_counted_on_xfs() {
 
 #[test]
 fn every_road_is_counted_on_btrfs() {
-    let ways = Ways { direct_writes_are_buffered: true, ..PLAIN };
+    let ways = Ways { direct_writes_may_be_buffered: true, ..PLAIN };
     journey("every_road_is_counted_on_btrfs", "btrfs", &ways);
 }
 

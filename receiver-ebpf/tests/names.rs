@@ -12,6 +12,7 @@ mod support;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::process::Command;
 
 use blameio_receiver_ebpf::{FileId, Limits, Operation, Probes, Snapshot, ThreadState};
 use support::{Player, cases, load_or_skip, lost, of_file, of_server, sum};
@@ -150,8 +151,9 @@ fn operations_by_path_are_no_waits() {
     let Some(mut probes) = load_or_skip("operations_by_path_are_no_waits", &Limits::default()) else {
         return;
     };
-    // In the working directory's file system: one in memory blocks nobody.
+    // In the working directory's file system: one in memory blocks nobody. Where it can, each removal waits for the disk.
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    Command::new("chattr").arg("+D").arg(directory.path()).status().ok();
     let (mut player, tid) = Player::start("by_path", directory.path());
     probes.watch_process(player.tgid(), 44, 1).unwrap();
     probes.watch_thread(tid).unwrap();
@@ -173,7 +175,7 @@ impl Overlay {
         for name in ["lower", "upper", "work", "merged"] {
             std::fs::create_dir(directory.path().join(name)).unwrap();
         }
-        let status = std::process::Command::new("mount")
+        let status = Command::new("mount")
             .args(["-t", "overlay", "overlay", "-o", "lowerdir=lower,upperdir=upper,workdir=work", "merged"])
             .current_dir(directory.path())
             .stderr(std::process::Stdio::null())
@@ -184,7 +186,7 @@ impl Overlay {
 
 impl Drop for Overlay {
     fn drop(&mut self) {
-        std::process::Command::new("umount").arg(self.0.path().join("merged")).status().ok();
+        Command::new("umount").arg(self.0.path().join("merged")).status().ok();
     }
 }
 

@@ -11,7 +11,7 @@
 mod support;
 
 use blameio_receiver_ebpf::{Limits, Operation};
-use support::{Player, cases, load_or_skip, lost, of_server, sum};
+use support::{Player, cases, kernel_is_before, load_or_skip, lost, of_server, sum};
 
 /// The child's side of the test below.
 #[test]
@@ -62,5 +62,10 @@ fn thousands_of_files_at_once_find_the_memory_that_they_need() {
         assert_eq!(lost(&snapshot, reason), 0, "{reason}");
     }
     let grown = probes.memory_bytes() - empty;
+    // Which only told what a map takes when it is full.
+    if kernel_is_before((6, 4)) {
+        assert_eq!(grown, 0);
+        return;
+    }
     assert!(grown > cases::RUSH * 1_000, "{grown} bytes more than {empty}");
 }

@@ -38,6 +38,13 @@ pub(crate) fn load_or_skip(test: &str, limits: &Limits) -> Option<Probes> {
     }
 }
 
+/// By the kernel's release.
+pub(crate) fn kernel_is_before(version: (u32, u32)) -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map(|part| part.trim().parse::<u32>().unwrap_or(0));
+    (numbers.next().unwrap(), numbers.next().unwrap()) < version
+}
+
 /// A run of this test binary that plays one case. Killed when dropped.
 pub(crate) struct Player {
     child: Child,
