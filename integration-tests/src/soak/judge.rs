@@ -105,13 +105,16 @@ pub fn judge(evidence: &Evidence<'_>) -> Vec<Finding> {
     findings
 }
 
-/// The longest life of an agent within the last three quarters.
+/// In the last agent's life, once its first quarter is over: until then it learns what there is.
 fn growth(promise: &'static str, samples: &[Sample], of: fn(&Sample) -> u64) -> Finding {
-    let quarter = samples.last().map_or(0.0, |last| last.seconds / 4.0);
-    let late = samples.iter().filter(|sample| sample.seconds >= quarter);
     let life = samples.last().map_or(0, |last| last.life);
-    let points: Vec<(f64, f64)> = late
-        .filter(|sample| sample.life == life)
+    let samples: Vec<&Sample> = samples.iter().filter(|sample| sample.life == life).collect();
+    let (begin, end) =
+        samples.first().zip(samples.last()).map_or((0.0, 0.0), |(first, last)| (first.seconds, last.seconds));
+    let late = begin + (end - begin) / 4.0;
+    let points: Vec<(f64, f64)> = samples
+        .into_iter()
+        .filter(|sample| sample.seconds >= late)
         .map(|sample| (sample.seconds / 3600.0, of(sample) as f64 / MIB))
         .collect();
     let hours = points.last().zip(points.first()).map_or(0.0, |(last, first)| last.0 - first.0);

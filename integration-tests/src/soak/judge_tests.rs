@@ -55,6 +55,18 @@ fn a_run_in_which_all_is_well_is_passed() {
 }
 
 #[test]
+fn an_agent_that_was_restarted_has_a_first_quarter_too() {
+    let mut restarted = samples(|hours| if hours < 0.8 { 10.0 } else { 20.0 });
+    for sample in restarted.iter_mut().filter(|sample| sample.seconds >= 0.5 * 3600.0) {
+        sample.life = 1;
+    }
+    assert_eq!(failed(&restarted, |_, _, _| {}), Vec::<&str>::new());
+    let mut growing = samples(|hours| 20.0 + 3.0 * hours);
+    growing[40..].iter_mut().for_each(|sample| sample.life = 1);
+    assert_eq!(failed(&growing, |_, _, _| {}), ["resident memory is flat"]);
+}
+
+#[test]
 fn memory_that_grows_by_three_mebibytes_an_hour_is_found() {
     assert_eq!(failed(&samples(|hours| 20.0 + 3.0 * hours), |_, _, _| {}), ["resident memory is flat"]);
     // Of 100 MiB it would be within five percent.
