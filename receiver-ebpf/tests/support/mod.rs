@@ -45,6 +45,21 @@ pub(crate) fn kernel_is_before(version: (u32, u32)) -> bool {
     (numbers.next().unwrap(), numbers.next().unwrap()) < version
 }
 
+/// Whether this runs in `scripts/kernels`, where clocks, context switches and the probes themselves are many times
+/// slower, and not all alike.
+fn is_emulated() -> bool {
+    std::fs::read_to_string("/proc/cpuinfo").unwrap().contains("QEMU TCG")
+}
+
+/// Whether what takes time takes as long as on a real processor; says so if not.
+pub(crate) fn times_are_real(test: &str) -> bool {
+    let emulated = is_emulated();
+    if emulated {
+        eprintln!("SKIPPED {test}: times: the processor is emulated");
+    }
+    !emulated
+}
+
 /// A run of this test binary that plays one case. Killed when dropped.
 pub(crate) struct Player {
     child: Child,
@@ -141,9 +156,13 @@ pub(crate) fn lost(snapshot: &Snapshot, reason: &str) -> u64 {
     snapshot.lost.iter().find(|(name, _)| *name == reason).map(|(_, count)| *count).unwrap()
 }
 
-/// That nothing of the watched was lost. What everyone else loses says nothing of them, and the machine is busy.
+/// That nothing of the watched was lost. What everyone else loses says nothing of them, and the machine is busy. Where the
+/// probes are slow they are interrupted, and what comes meanwhile is skipped; whether that was one of ours the counts tell.
 pub(crate) fn assert_kept(snapshot: &Snapshot, what: &str) {
-    let of_others = ["flights map full", "bio not seen to end", "others map full"];
-    let mut lost = snapshot.lost.iter().filter(|(reason, _)| !of_others.contains(reason));
+    let mut allowed = vec!["flights map full", "bio not seen to end", "others map full"];
+    if is_emulated() {
+        allowed.push("probe skipped");
+    }
+    let mut lost = snapshot.lost.iter().filter(|(reason, _)| !allowed.contains(reason));
     assert!(lost.all(|(_, count)| *count == 0), "{what}: {:?}", snapshot.lost);
 }
