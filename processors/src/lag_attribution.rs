@@ -2,7 +2,7 @@
 //! of one tick with one timestamp. It takes the upstream lag points out, so that no reader sees two lags.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     time::{Duration, Instant, SystemTime},
 };
@@ -92,16 +92,22 @@ const CLOCK_STEP: Duration = Duration::from_secs(10);
 /// A server of which nothing was heard for so long is forgotten: its instance is gone.
 const FORGET: Duration = Duration::from_hours(1);
 
+/// A server of which nothing was heard for so many windows is silent: another that answers at its address has taken its
+/// place.
+const SILENT: u32 = 3;
+
 #[derive(Debug)]
 struct Server {
     resource: Resource,
     seen: Instant,
+    /// The newest time that it told of, in nanoseconds since the epoch.
+    heard: u64,
     channels: BTreeMap<String, Channel>,
 }
 
 impl Default for Server {
     fn default() -> Self {
-        Self { resource: Resource::default(), seen: Instant::now(), channels: BTreeMap::new() }
+        Self { resource: Resource::default(), seen: Instant::now(), heard: 0, channels: BTreeMap::new() }
     }
 }
 
@@ -157,18 +163,13 @@ impl LagAttribution {
             return Vec::new();
         }
         let mut ends = Vec::new();
-        if !self.servers.contains_key(&instance) {
-            ends = self.replace(&resource);
-        }
         let server = self.servers.entry(instance.clone()).or_default();
         server.resource = resource;
         server.seen = Instant::now();
         let Readings { lags, threads, threads_at, operations, work, ended, .. } = readings;
-        for lag in &lags {
-            self.newest = newest(self.newest, lag.at);
-        }
-        if !threads.is_empty() {
-            self.newest = newest(self.newest, threads_at);
+        for at in lags.iter().map(|lag| lag.at).chain((!threads.is_empty()).then_some(threads_at)) {
+            server.heard = newest(server.heard, at);
+            self.newest = newest(self.newest, at);
         }
         // A physical replica has one channel, without a name, and all critical threads work for it.
         let of_threads = (!threads.is_empty()).then(|| (String::new(), threads_at));
@@ -207,16 +208,24 @@ impl LagAttribution {
         ends
     }
 
-    /// A server that takes another's address on the same host has taken its place: a data directory that was made anew.
-    fn replace(&mut self, resource: &Resource) -> Vec<ResourceMetrics> {
-        let place = |resource: &Resource| {
-            let (address, port) = reading::address(resource);
-            Some((reading::host(resource).to_owned(), address?.to_owned(), port?))
+    /// A server that answers at the address of one that has fallen silent has taken its place: a data directory that was
+    /// made anew. Two that both go on are two: each in a container of its own, say.
+    fn replaced(&mut self) -> Vec<ResourceMetrics> {
+        let silent = self.newest.saturating_sub(nanos(self.window * SILENT));
+        if self.servers.values().all(|server| server.heard >= silent) {
+            return Vec::new();
+        }
+        let place = |server: &Server| {
+            let (address, port) = reading::address(&server.resource);
+            Some((reading::host(&server.resource).to_owned(), address?.to_owned(), port?))
         };
-        let Some(taken) = place(resource) else { return Vec::new() };
+        let taken: BTreeSet<_> =
+            self.servers.values().filter(|server| server.heard >= silent).filter_map(place).collect();
         let replaced: Vec<_> = self
             .servers
-            .extract_if(.., |_, server| place(&server.resource).as_ref() == Some(&taken))
+            .extract_if(.., |_, server| {
+                server.heard < silent && place(server).is_some_and(|place| taken.contains(&place))
+            })
             .collect();
         let at = self.newest;
         replaced.into_iter().flat_map(|(_, server)| server.end(at)).collect()
@@ -308,6 +317,7 @@ impl Processor for LagAttribution {
         for resource in &mut request.resource_metrics {
             ended.extend(self.take(resource));
         }
+        ended.extend(self.replaced());
         let newest = self.newest;
         request.resource_metrics.retain(|resource| !resource.scope_metrics.is_empty());
         request.resource_metrics.extend(ended);

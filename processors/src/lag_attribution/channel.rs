@@ -13,7 +13,7 @@ use super::{
     learned::Habits,
     normal::Applied,
     owner::{Owner, Subject},
-    reading::{LagReading, OperationPoint, ThreadPoint, WorkPoint},
+    reading::{LagReading, OperationPoint, ThreadPoint, Wait, WorkPoint},
     spans::seconds_between,
     top::Top,
     windows::Windows,
@@ -221,11 +221,12 @@ impl Channel {
             window.observed = taken.observed;
             window.spent = taken.spent;
             window.operations = taken.operations;
-            for (key, seconds) in &reading.waits {
-                let before = last.waits.get(key).copied().unwrap_or(0.0);
+            for (wait, seconds) in &reading.waits {
+                let before = last.waits.get(wait).copied().unwrap_or(0.0);
                 let delta = if *seconds >= before { seconds - before } else { *seconds };
                 if delta > 0.0 {
-                    window.waits.insert(key.clone(), delta);
+                    let Wait { kind, subject, .. } = wait.clone();
+                    *window.waits.entry((kind, subject)).or_default() += delta;
                 }
             }
             if let (Some(now), Some(before)) = (reading.transport, last.transport) {

@@ -7,7 +7,7 @@ use blameio_pipeline::{
     attribute::{
         BLAME_CULPRIT, FILE_PATH, HOST_ID, HOST_NAME, IO_OPERATION, LAG_FRESHNESS, LAG_SOURCE, LAG_STAGE,
         REPLICATION_CHANNEL, SERVER_ADDRESS, SERVER_PORT, SERVICE_INSTANCE_ID, SYSTEM_DEVICE, THREAD_ID,
-        THREAD_ROLE, THREAD_STATE, WAIT_KIND, WORK_KIND, WORK_STAGE,
+        THREAD_ROLE, THREAD_STATE, WAIT_HOLDER, WAIT_KIND, WORK_KIND, WORK_STAGE,
     },
     metrics::{attribute, integer_attribute, is_ended, number, number_points},
     role::ThreadRole,
@@ -18,11 +18,18 @@ use opentelemetry_proto::tonic::{
     resource::v1::Resource,
 };
 
-use super::{
-    charges::{Doing, Waits},
-    owner::Subject,
-    work::Step,
-};
+use super::{charges::Doing, owner::Subject, work::Step};
+
+/// What was waited for. Each is a counter of its own: the end of one takes nothing from the others.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Wait {
+    /// lock, conflict, paused, …
+    pub kind: String,
+    /// The relation, where it is known.
+    pub subject: Subject,
+    /// Process id of whoever is in the way, where it is known.
+    pub holder: Option<i64>,
+}
 
 /// One lag measurement of one channel.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -41,8 +48,8 @@ pub struct LagReading {
     pub stale: bool,
     /// Position applied, in bytes.
     pub applied: Option<f64>,
-    /// Cumulative seconds waited, by kind and relation.
-    pub waits: Waits,
+    /// Cumulative seconds waited.
+    pub waits: BTreeMap<Wait, f64>,
     /// What was applied since the measurement before, and what waits.
     pub work: Step,
 }
@@ -245,8 +252,12 @@ fn read_point(name: &str, point: &NumberDataPoint, value: f64, reading: &mut Lag
     } else if name == signal::REPLICATION_APPLIED.name {
         reading.applied = Some(value);
     } else if name == signal::REPLICATION_WAIT_TIME.name {
-        let kind = text(WAIT_KIND).unwrap_or_default().to_owned();
-        *reading.waits.entry((kind, Subject::of(&point.attributes))).or_default() += value;
+        let wait = Wait {
+            kind: text(WAIT_KIND).unwrap_or_default().to_owned(),
+            subject: Subject::of(&point.attributes),
+            holder: integer_attribute(&point.attributes, WAIT_HOLDER),
+        };
+        *reading.waits.entry(wait).or_default() += value;
     }
 }
 

@@ -7,7 +7,7 @@ use blameio_pipeline::{
     attribute::{
         BLAME_CAUSE, BLAME_CULPRIT, DB_INDEX, DB_TABLE, FILE_PATH, HOST_NAME, IO_OPERATION, LAG_FRESHNESS,
         LAG_SOURCE, REPLICATION_CHANNEL, SERVICE_INSTANCE_ID, SERVICE_NAME, SYSTEM_DEVICE, THREAD_ID,
-        THREAD_ROLE, THREAD_STATE, WORK_KIND, WORK_STAGE,
+        THREAD_ROLE, THREAD_STATE, WAIT_HOLDER, WAIT_KIND, WORK_KIND, WORK_STAGE,
     },
     metrics::{MetricsBuilder, PointTime, attribute, is_ended, key_value, number},
     signal::{self, Metric},
@@ -57,6 +57,7 @@ pub(crate) struct Scene {
     instance: Uuid,
     applied: f64,
     second: u64,
+    neighbour: ServerIdentity,
     neighbour_lag: Option<f64>,
     /// Resources come in the other order.
     pub(crate) turned: bool,
@@ -82,6 +83,7 @@ impl Scene {
             instance: identity().instance_id,
             applied: 0.0,
             second: 0,
+            neighbour: neighbour(),
             neighbour_lag: None,
             turned: false,
             stale: false,
@@ -159,6 +161,27 @@ impl Scene {
         self.neighbour_lag = Some(lag);
     }
 
+    /// The neighbour listens on the same port as the replica, in a container of its own.
+    pub(crate) fn share_the_port(&mut self) {
+        self.neighbour.port = identity().port;
+    }
+
+    /// Replay waited for a session.
+    pub(crate) fn waits(&mut self, kind: &'static str, holder: i64, seconds: f64) {
+        let attributes = Self::wait(kind, holder);
+        self.add(Who::Replica, signal::REPLICATION_WAIT_TIME, attributes, seconds);
+    }
+
+    /// Of that session nothing is told any more.
+    pub(crate) fn wait_is_forgotten(&mut self, kind: &'static str, holder: i64) {
+        let attributes = Self::wait(kind, holder);
+        self.counters.retain(|_, (_, of, _)| *of != attributes);
+    }
+
+    fn wait(kind: &'static str, holder: i64) -> Vec<KeyValue> {
+        vec![key_value(REPLICATION_CHANNEL, ""), key_value(WAIT_KIND, kind), key_value(WAIT_HOLDER, holder)]
+    }
+
     /// The data directory is made anew behind the same address.
     pub(crate) fn recreate(&mut self) {
         self.instance = Uuid::from_u128(9);
@@ -172,7 +195,7 @@ impl Scene {
     fn resource(&self, who: Who) -> Resource {
         match who {
             Who::Replica => self.me().resource(),
-            Who::Neighbour => neighbour().resource(),
+            Who::Neighbour => self.neighbour.resource(),
             Who::Host => Resource {
                 attributes: vec![key_value(SERVICE_NAME, "blameio"), key_value(HOST_NAME, "db7")],
                 ..Resource::default()
@@ -186,7 +209,8 @@ impl Scene {
         for ((_, name, _), (metric, attributes, value)) in
             self.counters.iter().filter(|((of, ..), _)| *of == who)
         {
-            if (*name == signal::REPLICATION_WORK.name) == replication {
+            let of_replication = [signal::REPLICATION_WORK.name, signal::REPLICATION_WAIT_TIME.name];
+            if of_replication.contains(name) == replication {
                 builder.point(metric, *value, attributes.clone(), time);
             }
         }
@@ -236,7 +260,7 @@ impl Scene {
 
     /// The lags of the neighbour that came out of the last second, each with the sum of what is owed at its moment.
     pub(crate) fn lag_and_blame_of_neighbour(&self) -> Vec<(f64, f64)> {
-        let of = self.of(neighbour().instance_id);
+        let of = self.of(self.neighbour.instance_id);
         let blame = points(&of, &signal::LAG_BLAME);
         points(&of, &signal::REPLICATION_LAG)
             .iter()
