@@ -2,9 +2,16 @@
 
 use std::collections::VecDeque;
 
-/// Points kept. At one every 20 ms this is 22 minutes of a log that never rests; then every second of the older half
-/// goes, so that hours of lag are still told, only less finely. 1 MiB.
+/// Points kept, 1 MiB. The coarse ones grow with the logarithm of the age only: to at most 2 / [`RESOLUTION`] for each
+/// time that it grows by e, so 16 times, which is decades.
 const CAPACITY: usize = 65_536;
+
+/// The newest points, which are never thinned: 11 minutes of a log that never rests, at one point every 20 ms.
+const FINE: usize = CAPACITY / 2;
+
+/// Of what is older, points are kept as far apart as this share of their age: 4 s after an hour. In between, the log is
+/// taken to flow.
+const RESOLUTION: f64 = 0.001;
 
 /// One look at a position.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,20 +51,31 @@ impl Timeline {
             && self.points[length - 2].position == position;
         match self.points.back_mut() {
             Some(last) if rests => last.at = at,
-            _ => self.points.push_back(Point { at, position }),
-        }
-        if self.points.len() > CAPACITY {
-            self.thin();
+            _ => {
+                if length == CAPACITY {
+                    self.thin(at);
+                }
+                self.points.push_back(Point { at, position });
+            }
         }
     }
 
-    fn thin(&mut self) {
-        let half = CAPACITY / 2;
-        let mut position = 0;
-        self.points.retain(|_| {
-            position += 1;
-            position > half || position % 2 == 1
-        });
+    /// Drops the points without which the gap is still small for its age. A second time makes no wider gaps: age grows.
+    fn thin(&mut self, now: f64) {
+        let fine = self.points.len().saturating_sub(FINE);
+        let mut kept = 1;
+        for index in 1..fine {
+            let next = self.points[index + 1].at;
+            if next - self.points[kept - 1].at > RESOLUTION * (now - next) {
+                self.points[kept] = self.points[index];
+                kept += 1;
+            }
+        }
+        self.points.drain(kept.min(fine)..fine);
+        // Only a clock that is no clock gets here.
+        while self.points.len() >= CAPACITY {
+            self.points.pop_front();
+        }
     }
 
     /// When the log went beyond `position`: the time at which the oldest change after it became known.
@@ -109,6 +127,33 @@ mod tests {
         timeline.record(1.0, 100);
         timeline.record(2.0, 40);
         assert_eq!(timeline.passed(90), Passed::NotYet);
+    }
+
+    #[test]
+    fn hours_of_lag_are_right_by_a_thousandth_however_long_and_uneven_the_log_was() {
+        const HOUR: u64 = 3600 * 20;
+        let seconds = |ticks: u64| ticks as f64 / 20.0;
+        // 40 MB/s for four hours a day, else 1 MB/s.
+        let written = |tick: u64| {
+            let day = 24 * HOUR;
+            let busy = tick / day * 4 * HOUR + (tick % day).min(4 * HOUR);
+            2_000_000 * busy + 50_000 * (tick - busy)
+        };
+        let mut timeline = Timeline::default();
+        let mut tick = 0;
+        for hours in [12, 24, 28, 7 * 24] {
+            let now = hours * HOUR;
+            while tick <= now {
+                timeline.record(seconds(tick), written(tick));
+                tick += 1;
+            }
+            for lag in [2 * HOUR, 4 * HOUR, 8 * HOUR] {
+                let Passed::At(at) = timeline.passed(written(now - lag)) else { panic!("passed") };
+                let (told, lag) = (seconds(now) - at, seconds(lag));
+                assert!((told - lag).abs() <= 0.001 * lag, "{lag} s told as {told} s after {hours} hours");
+            }
+            assert!(timeline.points.len() <= CAPACITY);
+        }
     }
 
     proptest! {
