@@ -8,14 +8,14 @@ use std::{
 
 use blameio_databases::{Database, PrimarySampler, ReplicaInfo, ReplicaSample, ReplicaSampler, WaitKind};
 use blameio_pipeline::{Batch, Control, Output, schedule::until_next};
-use opentelemetry_proto::tonic::{collector::metrics::v1::ExportMetricsServiceRequest, common::v1::KeyValue};
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use tokio::time::{Instant as Clock, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
     ReplicationSettings,
-    emit::{Report, Status, info_attributes, report},
+    emit::{Report, Status, Told, report},
     lag::{LagMeter, Positions},
     log,
     pace::Pace,
@@ -40,8 +40,8 @@ pub(super) struct Channel {
     info: ReplicaInfo,
     /// Whose the looks are: another instance starts anew.
     instance: Option<Uuid>,
-    /// What was told of the replica in the last report.
-    told: Option<Vec<KeyValue>>,
+    /// What the last report told.
+    told: Told,
     /// Whether replay waits for the agent itself.
     own_fault: bool,
     /// The last error, said once and not 50 times a second.
@@ -59,7 +59,7 @@ pub(super) async fn run(database: Database, settings: ReplicationSettings, outpu
         last: None,
         info: ReplicaInfo::default(),
         instance: None,
-        told: None,
+        told: Told::default(),
         own_fault: false,
         failing: None,
     }));
@@ -219,14 +219,12 @@ fn collect_batch(database: &Database, shared: &Shared, start: SystemTime) -> Opt
         // What was held for one instance is not true of the next.
         channel.meter = LagMeter::default();
         channel.waits = Waits::default();
-        channel.told = None;
+        channel.told = Told::default();
     }
     let sample = channel.last.as_ref();
     let is_replica = sample.is_none_or(|sample| sample.in_recovery);
     let positions = sample.map(|sample| positions(sample, channel.origin));
     let lag = if is_replica { channel.meter.measure(positions.as_ref()) } else { None };
-    let told = lag.as_ref().map(|lag| info_attributes(lag, &channel.info));
-    let told_before = std::mem::replace(&mut channel.told, told.clone());
     let now = Instant::now();
     let ended_waits = channel.waits.expire(now);
     let at = sample.map_or_else(SystemTime::now, |sample| sample.at);
@@ -247,13 +245,11 @@ fn collect_batch(database: &Database, shared: &Shared, start: SystemTime) -> Opt
         lag,
         sample,
         info: &channel.info,
-        told,
-        told_before,
         waits: &channel.waits,
         ended_waits,
         work,
         status: Status::of(sample, &channel.info),
     };
-    let resource = report(&report_of);
+    let resource = report(&report_of, &mut channel.told);
     Some(Batch::metrics(ExportMetricsServiceRequest { resource_metrics: vec![resource] }))
 }

@@ -67,6 +67,13 @@ impl Status {
     }
 }
 
+/// Series of a report that the next one may be without; they are ended then.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    info: Option<Vec<KeyValue>>,
+    transport: bool,
+}
+
 /// What one collection found.
 pub(super) struct Report<'a> {
     /// Whose it is.
@@ -81,10 +88,6 @@ pub(super) struct Report<'a> {
     pub(super) sample: Option<&'a ReplicaSample>,
     /// What changes rarely.
     pub(super) info: &'a ReplicaInfo,
-    /// What [`info_attributes`] says now.
-    pub(super) told: Option<Vec<KeyValue>>,
-    /// What it said in the report before.
-    pub(super) told_before: Option<Vec<KeyValue>>,
     /// Time waited.
     pub(super) waits: &'a Waits,
     /// Rows of it that are no more.
@@ -95,22 +98,9 @@ pub(super) struct Report<'a> {
     pub(super) status: Status,
 }
 
-/// The points of a report.
-pub(super) fn report(report: &Report<'_>) -> ResourceMetrics {
-    let Report {
-        identity,
-        at,
-        start,
-        lag,
-        sample,
-        info,
-        told,
-        told_before,
-        waits,
-        ended_waits,
-        work,
-        status,
-    } = report;
+/// The points of a report, and the ends of what the one before told and this one does not.
+pub(super) fn report(report: &Report<'_>, told: &mut Told) -> ResourceMetrics {
+    let Report { identity, at, start, lag, sample, info, waits, ended_waits, work, status } = report;
     let base = vec![
         key_value(SERVER_ADDRESS, identity.address.as_str()),
         key_value(SERVER_PORT, i64::from(identity.port)),
@@ -121,33 +111,37 @@ pub(super) fn report(report: &Report<'_>) -> ResourceMetrics {
     let now = PointTime { start: 0, at: unix_nano(*at) };
     let sum = PointTime { start: unix_nano(*start).min(now.at), at: now.at };
     let mut builder = MetricsBuilder::new(identity.resource(), SCOPE);
+    let before = std::mem::replace(
+        told,
+        Told {
+            info: lag.as_ref().map(|lag| info_attributes(lag, info)),
+            transport: lag.is_some_and(|lag| lag.transport.is_some()),
+        },
+    );
+    let stage = |stage: &str| with(vec![key_value(LAG_STAGE, stage)]);
     if let Some(lag) = lag {
         // The delay that the operator asked for is told beside the lag, not inside it.
         let Stages { total, transport, apply } = lag.stages(info.intended_delay);
         builder.point(&signal::REPLICATION_LAG, total, base.clone(), now);
-        builder.point(&signal::REPLICATION_STAGE_LAG, apply, with(vec![key_value(LAG_STAGE, "apply")]), now);
+        builder.point(&signal::REPLICATION_STAGE_LAG, apply, stage("apply"), now);
         if let Some(transport) = transport {
-            builder.point(
-                &signal::REPLICATION_STAGE_LAG,
-                transport,
-                with(vec![key_value(LAG_STAGE, "transport")]),
-                now,
-            );
+            builder.point(&signal::REPLICATION_STAGE_LAG, transport, stage("transport"), now);
         }
     }
-    if let Some(told) = told {
+    if let Some(told) = &told.info {
         builder.point(&signal::REPLICATION_INFO, 1_i64, with(told.clone()), now);
     }
-    if let Some(before) = told_before.as_ref().filter(|before| Some(*before) != told.as_ref()) {
+    if let Some(before) = before.info.filter(|before| Some(before) != told.info.as_ref()) {
         // What was true before is not true beside what is true now.
-        builder.ended(&signal::REPLICATION_INFO, with(before.clone()), now);
+        builder.ended(&signal::REPLICATION_INFO, with(before), now);
     }
     if *status == Status::Promoted {
         // A server that is no replica has no lag, rather than one of zero or its last.
         builder.ended(&signal::REPLICATION_LAG, base.clone(), now);
-        for stage in ["apply", "transport"] {
-            builder.ended(&signal::REPLICATION_STAGE_LAG, with(vec![key_value(LAG_STAGE, stage)]), now);
-        }
+        builder.ended(&signal::REPLICATION_STAGE_LAG, stage("apply"), now);
+    }
+    if *status == Status::Promoted || (before.transport && !told.transport) {
+        builder.ended(&signal::REPLICATION_STAGE_LAG, stage("transport"), now);
     }
     builder.point(&signal::REPLICATION_DELAY_INTENDED, info.intended_delay.as_secs_f64(), base.clone(), now);
     for state in Status::ALL {
@@ -189,7 +183,7 @@ pub(super) fn report(report: &Report<'_>) -> ResourceMetrics {
 }
 
 /// What identifies the series of `blameio.replication.info`.
-pub(super) fn info_attributes(lag: &Lag, info: &ReplicaInfo) -> Vec<KeyValue> {
+fn info_attributes(lag: &Lag, info: &ReplicaInfo) -> Vec<KeyValue> {
     let mut attributes = vec![
         key_value(LAG_SOURCE, lag.source.as_str()),
         key_value(LAG_FRESHNESS, if lag.stale { "stale" } else { "fresh" }),
@@ -204,4 +198,60 @@ pub(super) fn info_attributes(lag: &Lag, info: &ReplicaInfo) -> Vec<KeyValue> {
         attributes.push(key_value(REPLICATION_TIMELINE, i64::from(timeline)));
     }
     attributes
+}
+
+#[cfg(test)]
+mod tests {
+    use blameio_pipeline::metrics::{attribute, is_ended, number, number_points};
+    use opentelemetry_proto::tonic::metrics::v1::NumberDataPoint;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::replication::lag::Source;
+
+    fn told(lag: Option<Lag>, told: &mut Told) -> ResourceMetrics {
+        let identity = ServerIdentity {
+            instance_id: Uuid::nil(),
+            service_name: "orders".to_owned(),
+            system: "postgresql",
+            address: "db7".to_owned(),
+            port: 5432,
+            host_name: "db7".to_owned(),
+            host_id: None,
+        };
+        let at = SystemTime::now();
+        let (info, waits) = (ReplicaInfo::default(), Waits::default());
+        let (ended_waits, work) = (Vec::new(), Vec::new());
+        let (identity, info, waits, status) = (&identity, &info, &waits, Status::Streaming);
+        let report_of =
+            Report { identity, at, start: at, lag, sample: None, info, waits, ended_waits, work, status };
+        report(&report_of, told)
+    }
+
+    fn points(resource: &ResourceMetrics, metric: &signal::Metric) -> Vec<NumberDataPoint> {
+        let metrics = resource.scope_metrics.iter().flat_map(|scope| &scope.metrics);
+        metrics
+            .filter(|found| found.name == metric.name)
+            .flat_map(|found| number_points(found).to_vec())
+            .collect()
+    }
+
+    #[test]
+    fn a_transport_that_is_not_known_any_more_is_ended_and_not_left_standing() {
+        let mut before = Told::default();
+        let mut transport = |transport| {
+            let lag = Lag { total: 3.0, transport, source: Source::Primary, stale: false };
+            let points = points(&told(Some(lag), &mut before), &signal::REPLICATION_STAGE_LAG);
+            let of_transport =
+                |point: &&NumberDataPoint| attribute(&point.attributes, LAG_STAGE) == Some("transport");
+            points
+                .iter()
+                .filter(of_transport)
+                .map(|point| (number(point), is_ended(point.flags)))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(transport(Some(1.0)), [(Some(1.0), false)]);
+        assert_eq!(transport(None), [(None, true)]);
+        assert_eq!(transport(None), []);
+    }
 }

@@ -137,7 +137,8 @@ impl LagMeter {
     }
 
     fn by_primary(&self, positions: &Positions) -> Option<Lag> {
-        let seen = self.primary_seen?;
+        // Whether nothing beyond what the primary told means nothing there is.
+        let is_known = positions.at - self.primary_seen? <= PRIMARY_SILENCE;
         let replayed = positions.replayed?;
         // A replica that follows another timeline than its primary writes is not in step, whatever the positions say.
         if self.primary_timeline.zip(positions.timeline).is_some_and(|(primary, replica)| primary != replica)
@@ -149,13 +150,13 @@ impl LagMeter {
             Passed::Before(began) => {
                 return Some(engine(positions, began, positions.received));
             }
-            Passed::NotYet if positions.at - seen <= PRIMARY_SILENCE => 0.0,
+            Passed::NotYet if is_known => 0.0,
             Passed::NotYet => return None,
         };
         let transport =
-            positions.received.map(|received| match self.primary.passed(received.max(replayed)) {
-                Passed::At(at) | Passed::Before(at) => (positions.at - at).clamp(0.0, total),
-                Passed::NotYet => 0.0,
+            positions.received.and_then(|received| match self.primary.passed(received.max(replayed)) {
+                Passed::At(at) | Passed::Before(at) => Some((positions.at - at).clamp(0.0, total)),
+                Passed::NotYet => is_known.then_some(0.0),
             });
         Some(Lag { total, transport, source: Source::Primary, stale: false })
     }
@@ -272,6 +273,18 @@ mod tests {
         assert_eq!(held.total, known.total);
         // Everything that the silent primary ever told is applied: what it did since is not known.
         assert!(meter.measure(Some(&at(30.0, 1000, 1000))).unwrap().stale);
+    }
+
+    #[test]
+    fn of_a_silent_primary_nobody_says_that_nothing_is_on_its_way() {
+        let mut meter = meter();
+        assert_eq!(meter.measure(Some(&at(12.0, 1000, 250))).unwrap().transport, Some(0.0));
+        let lag = meter.measure(Some(&at(13.0, 1000, 250))).unwrap();
+        assert_eq!((lag.transport, lag.stale), (None, false));
+        assert!((lag.total - 10.5).abs() < 1e-9);
+        // What has not arrived of what it did tell is known.
+        let lag = meter.measure(Some(&at(13.0, 750, 250))).unwrap();
+        assert!((lag.transport.unwrap() - 5.5).abs() < 1e-9);
     }
 
     #[test]
