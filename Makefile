@@ -1,5 +1,5 @@
 # make demo and make test are all that a newcomer needs; make check is what a contributor runs first.
-.PHONY: demo test check bench soak build bpf docs clean
+.PHONY: demo test kernels check bench soak build bpf docs clean
 
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
@@ -13,6 +13,11 @@ demo:
 test:
 	scripts/setup test
 	scripts/test
+
+# The probes on Debian's other kernels, in qemu. ARGS='6.1 6.12'
+kernels:
+	scripts/setup kernels
+	scripts/kernels $(ARGS)
 
 # What it costs; writes docs/benchmarks.md. ARGS='pgbench --pairs 20', ARGS=--quick
 bench:
