@@ -38,7 +38,7 @@ pub(super) struct Positions {
     pub(super) replayed: Option<u64>,
     /// Age of the last commit that was applied, as the engine says.
     pub(super) commit_age: Option<Duration>,
-    /// Timeline that is being received.
+    /// Timeline that is being received; `None` while nothing is, and where the role may not see it.
     pub(super) timeline: Option<u32>,
 }
 
@@ -78,12 +78,28 @@ impl Lag {
 /// Without a look at the primary for so long, what it has made durable since is not known.
 const PRIMARY_SILENCE: f64 = 2.0;
 
+/// Whether the replica has the primary's history, as far as their positions tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum History {
+    #[default]
+    Unknown,
+    /// What the replica had applied, the primary has.
+    Same,
+    /// The replica has applied what the primary does not have.
+    Other,
+}
+
 /// Measures one channel.
 #[derive(Debug, Default)]
 pub(super) struct LagMeter {
     primary: Timeline,
     primary_seen: Option<f64>,
     primary_timeline: Option<u32>,
+    /// The last one that the replica was seen to receive.
+    timeline: Option<u32>,
+    history: History,
+    /// When the replica had applied what; the primary must have it later.
+    applied: Option<(f64, u64)>,
     local: Timeline,
     /// Since when the change that is waited for has been older than the timelines.
     engine_since: Option<f64>,
@@ -100,6 +116,15 @@ impl LagMeter {
         if self.primary_timeline.replace(timeline).is_some_and(|before| before != timeline) {
             // Another history: positions of the one say nothing of the other.
             self.primary = Timeline::default();
+            (self.history, self.applied) = (History::Unknown, None);
+        }
+        // Looks end within a second, so that none takes the one for later than the other that was not.
+        if let Some((_, applied)) = self.applied.take_if(|(since, _)| at - *since > PRIMARY_SILENCE) {
+            if applied > flushed {
+                self.history = History::Other;
+            } else if self.history == History::Unknown {
+                self.history = History::Same;
+            }
         }
         self.primary.record(at, flushed);
         self.primary_seen = Some(at);
@@ -109,6 +134,14 @@ impl LagMeter {
     pub(super) fn replica(&mut self, positions: &Positions) {
         if let Some(received) = positions.received {
             self.local.record(positions.at, received);
+        }
+        self.timeline = positions.timeline.or(self.timeline);
+        if let Some(replayed) = positions.replayed {
+            if self.applied.is_some_and(|(_, applied)| replayed < applied) && self.history == History::Other {
+                // It was taken back to where the histories part.
+                (self.history, self.applied) = (History::Unknown, None);
+            }
+            self.applied.get_or_insert((positions.at, replayed));
         }
     }
 
@@ -136,13 +169,18 @@ impl LagMeter {
         self.last
     }
 
+    /// A replica that follows another timeline than its primary writes is not in step, whatever the positions say. It
+    /// may have no stream any more; then the last one counts. Where no timeline is ever told, positions have to do.
+    fn has_primarys_history(&self) -> bool {
+        let timelines = self.primary_timeline.zip(self.timeline);
+        timelines.map_or(self.history == History::Same, |(primary, replica)| primary == replica)
+    }
+
     fn by_primary(&self, positions: &Positions) -> Option<Lag> {
         // Whether nothing beyond what the primary told means nothing there is.
         let is_known = positions.at - self.primary_seen? <= PRIMARY_SILENCE;
         let replayed = positions.replayed?;
-        // A replica that follows another timeline than its primary writes is not in step, whatever the positions say.
-        if self.primary_timeline.zip(positions.timeline).is_some_and(|(primary, replica)| primary != replica)
-        {
+        if !self.has_primarys_history() {
             return None;
         }
         let total = match self.primary.passed(replayed) {
@@ -211,6 +249,7 @@ mod tests {
 
     fn meter() -> LagMeter {
         let mut meter = LagMeter::default();
+        meter.replica(&at(0.0, 0, 0));
         for second in 0..=10 {
             meter.primary(f64::from(second), 100 * u64::try_from(second).unwrap(), 1);
         }
@@ -322,6 +361,45 @@ mod tests {
         meter.primary(11.0, 500, 2);
         let lag = meter.measure(Some(&at(11.0, 900, 900))).unwrap();
         assert!(lag.stale && lag.total > 0.0, "{lag:?}");
+    }
+
+    /// Lags told every 100 ms of a replica at `replayed(seconds)`, whose primary has another timeline from 20 s on, that
+    /// parts from the one before at 1900.
+    fn of_a_failover(timeline: Option<u32>, replayed: impl Fn(u64) -> u64) -> Vec<(u64, Option<Lag>)> {
+        let mut meter = LagMeter::default();
+        let lag = |tick: u64| {
+            let (now, second) = (tick as f64 / 10.0, tick / 10);
+            let timeline = timeline.filter(|_| second < 20);
+            let (flushed, written) =
+                if second < 20 { (100 * second, 1) } else { (1900 + 10 * (second - 20), 2) };
+            let replayed = replayed(second);
+            meter.replica(&Positions { timeline, ..at(now, replayed, replayed) });
+            meter.primary(now, flushed, written);
+            (second, meter.measure(Some(&Positions { timeline, ..at(now, replayed, replayed) })))
+        };
+        (0..600).map(lag).collect()
+    }
+
+    #[test]
+    fn a_replica_on_a_dead_branch_is_never_in_step_whether_or_not_its_timeline_is_told() {
+        for timeline in [Some(1), None] {
+            // It has 95 bytes that the new primary never had, until others are there in their place.
+            for (second, lag) in of_a_failover(timeline, |second| (100 * second).min(1995)) {
+                let lag = lag.filter(|lag| !lag.stale);
+                assert!(second < 20 || lag.is_none(), "{timeline:?}, {second} s: {lag:?}");
+                assert!(lag.is_some() || !(3..20).contains(&second), "{timeline:?}, {second} s: nothing");
+            }
+        }
+    }
+
+    #[test]
+    fn a_replica_that_follows_the_new_primary_is_measured_though_its_timeline_is_never_told() {
+        let follows =
+            |second: u64| if second < 20 { (100 * second).min(1900) } else { 1900 + 10 * (second - 20) };
+        for (second, lag) in of_a_failover(None, follows) {
+            let fresh = lag.filter(|lag| !lag.stale);
+            assert!(fresh.is_some() || second < 3 || (20..25).contains(&second), "{second} s: {lag:?}");
+        }
     }
 
     #[test]
