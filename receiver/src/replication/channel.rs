@@ -225,6 +225,7 @@ fn collect_batch(database: &Database, shared: &Shared, start: SystemTime) -> Opt
     let is_replica = sample.is_none_or(|sample| sample.in_recovery);
     let positions = sample.map(|sample| positions(sample, channel.origin));
     let lag = if is_replica { channel.meter.measure(positions.as_ref()) } else { None };
+    let backlog = positions.filter(|_| is_replica).and_then(|positions| channel.meter.backlog(&positions));
     let now = Instant::now();
     let ended_waits = channel.waits.expire(now);
     let at = sample.map_or_else(SystemTime::now, |sample| sample.at);
@@ -243,6 +244,7 @@ fn collect_batch(database: &Database, shared: &Shared, start: SystemTime) -> Opt
         at,
         start,
         lag,
+        backlog,
         sample,
         info: &channel.info,
         waits: &channel.waits,

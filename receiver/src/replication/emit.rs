@@ -72,6 +72,7 @@ impl Status {
 pub(super) struct Told {
     info: Option<Vec<KeyValue>>,
     transport: bool,
+    backlog: bool,
 }
 
 /// What one collection found.
@@ -84,6 +85,8 @@ pub(super) struct Report<'a> {
     pub(super) start: SystemTime,
     /// The lag; `None` on a server that is no replica, and before anything is known.
     pub(super) lag: Option<Lag>,
+    /// Bytes received and not applied, where that is known.
+    pub(super) backlog: Option<u64>,
     /// The last look, if the server answered.
     pub(super) sample: Option<&'a ReplicaSample>,
     /// What changes rarely.
@@ -100,7 +103,7 @@ pub(super) struct Report<'a> {
 
 /// The points of a report, and the ends of what the one before told and this one does not.
 pub(super) fn report(report: &Report<'_>, told: &mut Told) -> ResourceMetrics {
-    let Report { identity, at, start, lag, sample, info, waits, ended_waits, work, status } = report;
+    let Report { identity, at, start, lag, backlog, sample, info, waits, ended_waits, work, status } = report;
     let base = vec![
         key_value(SERVER_ADDRESS, identity.address.as_str()),
         key_value(SERVER_PORT, i64::from(identity.port)),
@@ -116,6 +119,7 @@ pub(super) fn report(report: &Report<'_>, told: &mut Told) -> ResourceMetrics {
         Told {
             info: lag.as_ref().map(|lag| info_attributes(lag, info)),
             transport: lag.is_some_and(|lag| lag.transport.is_some()),
+            backlog: backlog.is_some(),
         },
     );
     let stage = |stage: &str| with(vec![key_value(LAG_STAGE, stage)]);
@@ -153,17 +157,18 @@ pub(super) fn report(report: &Report<'_>, told: &mut Told) -> ResourceMetrics {
             now,
         );
     }
+    let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    if let Some(backlog) = backlog {
+        builder.point(&signal::REPLICATION_LAG_BYTES, bytes(*backlog), base.clone(), now);
+    } else if before.backlog {
+        builder.ended(&signal::REPLICATION_LAG_BYTES, base.clone(), now);
+    }
     if let Some(sample) = sample {
-        let position = |position: u64| i64::try_from(position).unwrap_or(i64::MAX);
         if let Some(received) = sample.received {
-            builder.point(&signal::REPLICATION_RECEIVED, position(received), base.clone(), sum);
+            builder.point(&signal::REPLICATION_RECEIVED, bytes(received), base.clone(), sum);
         }
         if let Some(replayed) = sample.replayed {
-            builder.point(&signal::REPLICATION_APPLIED, position(replayed), base.clone(), sum);
-        }
-        if let Some((received, replayed)) = sample.received.zip(sample.replayed) {
-            let behind = position(received.saturating_sub(replayed));
-            builder.point(&signal::REPLICATION_LAG_BYTES, behind, base.clone(), now);
+            builder.point(&signal::REPLICATION_APPLIED, bytes(replayed), base.clone(), sum);
         }
     }
     for (key, waited) in waits.rows() {
@@ -209,7 +214,7 @@ mod tests {
     use super::*;
     use crate::replication::lag::Source;
 
-    fn told(lag: Option<Lag>, told: &mut Told) -> ResourceMetrics {
+    fn told(lag: Option<Lag>, backlog: Option<u64>, told: &mut Told) -> ResourceMetrics {
         let identity = ServerIdentity {
             instance_id: Uuid::nil(),
             service_name: "orders".to_owned(),
@@ -223,8 +228,19 @@ mod tests {
         let (info, waits) = (ReplicaInfo::default(), Waits::default());
         let (ended_waits, work) = (Vec::new(), Vec::new());
         let (identity, info, waits, status) = (&identity, &info, &waits, Status::Streaming);
-        let report_of =
-            Report { identity, at, start: at, lag, sample: None, info, waits, ended_waits, work, status };
+        let report_of = Report {
+            identity,
+            at,
+            start: at,
+            lag,
+            backlog,
+            sample: None,
+            info,
+            waits,
+            ended_waits,
+            work,
+            status,
+        };
         report(&report_of, told)
     }
 
@@ -237,21 +253,19 @@ mod tests {
     }
 
     #[test]
-    fn a_transport_that_is_not_known_any_more_is_ended_and_not_left_standing() {
+    fn transport_and_backlog_that_are_not_known_any_more_are_ended_and_not_left_standing() {
         let mut before = Told::default();
-        let mut transport = |transport| {
-            let lag = Lag { total: 3.0, transport, source: Source::Primary, stale: false };
-            let points = points(&told(Some(lag), &mut before), &signal::REPLICATION_STAGE_LAG);
-            let of_transport =
-                |point: &&NumberDataPoint| attribute(&point.attributes, LAG_STAGE) == Some("transport");
-            points
-                .iter()
-                .filter(of_transport)
-                .map(|point| (number(point), is_ended(point.flags)))
-                .collect::<Vec<_>>()
+        let mut told = |known: Option<u64>| {
+            let transport = known.map(|bytes| bytes as f64);
+            let lag = Lag { total: 30.0, transport, source: Source::Primary, stale: false };
+            let resource = told(Some(lag), known, &mut before);
+            let mut found = points(&resource, &signal::REPLICATION_STAGE_LAG);
+            found.retain(|point| attribute(&point.attributes, LAG_STAGE) == Some("transport"));
+            found.extend(points(&resource, &signal::REPLICATION_LAG_BYTES));
+            found.iter().map(|point| (number(point), is_ended(point.flags))).collect::<Vec<_>>()
         };
-        assert_eq!(transport(Some(1.0)), [(Some(1.0), false)]);
-        assert_eq!(transport(None), [(None, true)]);
-        assert_eq!(transport(None), []);
+        assert_eq!(told(Some(7)), [(Some(7.0), false); 2]);
+        assert_eq!(told(None), [(None, true); 2]);
+        assert_eq!(told(None), []);
     }
 }
