@@ -73,9 +73,9 @@ metrics! {
     REPLICATION_DELAY_INTENDED = "blameio.replication.delay.intended", "s", Gauge, [REPLICATION_CHANNEL];
     /// Bytes received and not applied.
     REPLICATION_LAG_BYTES = "blameio.replication.lag.bytes", "By", Gauge, [REPLICATION_CHANNEL];
-    /// Position received and flushed by the replica.
+    /// Bytes of log received by a stream and flushed by the replica, since the agent began to watch it. What comes again after a restart and was applied before is not counted again, and what comes from an archive not at all.
     REPLICATION_RECEIVED = "blameio.replication.received", "By", Sum, [REPLICATION_CHANNEL];
-    /// Position applied by the replica.
+    /// Bytes of log applied by the replica, since the agent began to watch it. What is applied again after a crash is counted again.
     REPLICATION_APPLIED = "blameio.replication.applied", "By", Sum, [REPLICATION_CHANNEL];
     /// Time that applying waited, by what it waited for.
     REPLICATION_WAIT_TIME = "blameio.replication.wait.time", "s", Sum, [REPLICATION_CHANNEL, WAIT_KIND, DB_NAMESPACE, DB_TABLE, DB_INDEX, FILE_KIND, WAIT_HOLDER];

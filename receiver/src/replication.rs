@@ -14,6 +14,7 @@ mod emit;
 mod lag;
 mod log;
 mod pace;
+mod progress;
 mod timeline;
 mod waits;
 mod work;

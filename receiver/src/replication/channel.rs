@@ -19,6 +19,7 @@ use super::{
     lag::{LagMeter, Positions},
     log,
     pace::Pace,
+    progress::Progress,
     waits::Waits,
     work::Ledger,
 };
@@ -34,6 +35,10 @@ pub(super) struct Channel {
     origin: Instant,
     meter: LagMeter,
     waits: Waits,
+    /// Since when the sums count.
+    start: SystemTime,
+    received: Progress,
+    applied: Progress,
     /// Work that the log asks for; `None` where it is not read.
     pub(super) work: Option<Ledger>,
     pub(super) last: Option<ReplicaSample>,
@@ -51,10 +56,14 @@ pub(super) struct Channel {
 pub(super) type Shared = Arc<Mutex<Channel>>;
 
 pub(super) async fn run(database: Database, settings: ReplicationSettings, output: Output, control: Control) {
+    let start = SystemTime::now();
     let shared: Shared = Arc::new(Mutex::new(Channel {
         origin: Instant::now(),
         meter: LagMeter::default(),
-        waits: Waits::default(),
+        waits: Waits::new(start),
+        start,
+        received: Progress::default(),
+        applied: Progress::default(),
         work: None,
         last: None,
         info: ReplicaInfo::default(),
@@ -80,7 +89,6 @@ pub(super) async fn run(database: Database, settings: ReplicationSettings, outpu
     let mut replica = database.replica();
     let mut pace = Pace::new(settings.sample_interval, Clock::now());
     let mut info_due = Instant::now();
-    let start = SystemTime::now();
     loop {
         let collect = sleep(until_next(settings.collection_interval));
         tokio::pin!(collect);
@@ -107,7 +115,7 @@ pub(super) async fn run(database: Database, settings: ReplicationSettings, outpu
             }
         }
         control.heartbeat.beat();
-        if let Some(batch) = collect_batch(&database, &shared, start)
+        if let Some(batch) = collect_batch(&database, &shared)
             && let Err(refused) = output.send(batch).await
         {
             tracing::debug!(database = %database.id(), %refused, "a measurement was refused; the next one follows");
@@ -134,6 +142,11 @@ async fn look(database: &Database, replica: &mut ReplicaSampler, shared: &Shared
         Ok(Ok(sample)) => {
             let positions = positions(&sample, channel.origin);
             channel.meter.replica(&positions);
+            if sample.in_recovery {
+                let received = channel.meter.received(&positions);
+                channel.received.look(received);
+                channel.applied.look(sample.replayed);
+            }
             channel.waits.sample(sample.monotonic, sample.wait.as_ref());
             let own = sample.wait.as_ref().is_some_and(|wait| wait.own);
             if own && !std::mem::replace(&mut channel.own_fault, own) {
@@ -210,7 +223,7 @@ fn seconds(at: Instant, origin: Instant) -> f64 {
     at.saturating_duration_since(origin).as_secs_f64()
 }
 
-fn collect_batch(database: &Database, shared: &Shared, start: SystemTime) -> Option<Batch> {
+fn collect_batch(database: &Database, shared: &Shared) -> Option<Batch> {
     let view = database.server().view();
     let identity = view.identity.as_deref()?;
     let mut channel = lock(shared);
@@ -218,7 +231,9 @@ fn collect_batch(database: &Database, shared: &Shared, start: SystemTime) -> Opt
     if channel.instance.replace(identity.instance_id).is_some_and(|before| before != identity.instance_id) {
         // What was held for one instance is not true of the next.
         channel.meter = LagMeter::default();
-        channel.waits = Waits::default();
+        channel.start = SystemTime::now();
+        channel.waits = Waits::new(channel.start);
+        (channel.received, channel.applied) = (Progress::default(), Progress::default());
         channel.told = Told::default();
     }
     let sample = channel.last.as_ref();
@@ -227,8 +242,8 @@ fn collect_batch(database: &Database, shared: &Shared, start: SystemTime) -> Opt
     let lag = if is_replica { channel.meter.measure(positions.as_ref()) } else { None };
     let backlog = positions.filter(|_| is_replica).and_then(|positions| channel.meter.backlog(&positions));
     let now = Instant::now();
-    let ended_waits = channel.waits.expire(now);
     let at = sample.map_or_else(SystemTime::now, |sample| sample.at);
+    let ended_waits = channel.waits.expire(now, at);
     let work = channel.work.as_mut().filter(|work| work.instance == identity.instance_id);
     let work = work.map_or_else(Vec::new, |work| {
         if !is_replica {
@@ -242,10 +257,11 @@ fn collect_batch(database: &Database, shared: &Shared, start: SystemTime) -> Opt
     let report_of = Report {
         identity,
         at,
-        start,
+        start: channel.start,
         lag,
         backlog,
-        sample,
+        received: sample.and(channel.received.bytes()),
+        applied: sample.and(channel.applied.bytes()),
         info: &channel.info,
         waits: &channel.waits,
         ended_waits,

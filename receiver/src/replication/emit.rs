@@ -87,8 +87,10 @@ pub(super) struct Report<'a> {
     pub(super) lag: Option<Lag>,
     /// Bytes received and not applied, where that is known.
     pub(super) backlog: Option<u64>,
-    /// The last look, if the server answered.
-    pub(super) sample: Option<&'a ReplicaSample>,
+    /// Bytes received since the start, where there ever was a stream; `None` while the server does not answer.
+    pub(super) received: Option<u64>,
+    /// Bytes applied since the start, likewise.
+    pub(super) applied: Option<u64>,
     /// What changes rarely.
     pub(super) info: &'a ReplicaInfo,
     /// Time waited.
@@ -103,7 +105,20 @@ pub(super) struct Report<'a> {
 
 /// The points of a report, and the ends of what the one before told and this one does not.
 pub(super) fn report(report: &Report<'_>, told: &mut Told) -> ResourceMetrics {
-    let Report { identity, at, start, lag, backlog, sample, info, waits, ended_waits, work, status } = report;
+    let Report {
+        identity,
+        at,
+        start,
+        lag,
+        backlog,
+        received,
+        applied,
+        info,
+        waits,
+        ended_waits,
+        work,
+        status,
+    } = report;
     let base = vec![
         key_value(SERVER_ADDRESS, identity.address.as_str()),
         key_value(SERVER_PORT, i64::from(identity.port)),
@@ -163,16 +178,16 @@ pub(super) fn report(report: &Report<'_>, told: &mut Told) -> ResourceMetrics {
     } else if before.backlog {
         builder.ended(&signal::REPLICATION_LAG_BYTES, base.clone(), now);
     }
-    if let Some(sample) = sample {
-        if let Some(received) = sample.received {
-            builder.point(&signal::REPLICATION_RECEIVED, bytes(received), base.clone(), sum);
-        }
-        if let Some(replayed) = sample.replayed {
-            builder.point(&signal::REPLICATION_APPLIED, bytes(replayed), base.clone(), sum);
+    for (metric, count) in
+        [(&signal::REPLICATION_RECEIVED, received), (&signal::REPLICATION_APPLIED, applied)]
+    {
+        if let Some(count) = count {
+            builder.point(metric, bytes(*count), base.clone(), sum);
         }
     }
-    for (key, waited) in waits.rows() {
-        builder.point(&signal::REPLICATION_WAIT_TIME, waited.as_secs_f64(), with(key.attributes()), sum);
+    for (key, waited, start) in waits.rows() {
+        let time = PointTime { start: unix_nano(start).min(now.at), at: now.at };
+        builder.point(&signal::REPLICATION_WAIT_TIME, waited.as_secs_f64(), with(key.attributes()), time);
     }
     for key in ended_waits {
         builder.ended(&signal::REPLICATION_WAIT_TIME, with(key.attributes()), sum);
@@ -225,16 +240,18 @@ mod tests {
             host_id: None,
         };
         let at = SystemTime::now();
-        let (info, waits) = (ReplicaInfo::default(), Waits::default());
+        let (info, waits) = (ReplicaInfo::default(), Waits::new(at));
         let (ended_waits, work) = (Vec::new(), Vec::new());
         let (identity, info, waits, status) = (&identity, &info, &waits, Status::Streaming);
+        let (received, applied) = (None, None);
         let report_of = Report {
             identity,
             at,
             start: at,
             lag,
             backlog,
-            sample: None,
+            received,
+            applied,
             info,
             waits,
             ended_waits,

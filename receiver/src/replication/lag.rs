@@ -159,6 +159,12 @@ impl LagMeter {
         self.streamed.is_some_and(|seen| at - seen <= SILENCE)
     }
 
+    /// The position received by a stream. What replay had before, from files of its own, does not come anew.
+    pub(super) fn received(&self, positions: &Positions) -> Option<u64> {
+        let received = positions.received.filter(|_| self.streams(positions.at))?;
+        Some(received.max(positions.replayed.unwrap_or(0)))
+    }
+
     /// Bytes received and not applied; `None` where what was received says nothing.
     pub(super) fn backlog(&self, positions: &Positions) -> Option<u64> {
         let (received, replayed) = positions.received.zip(positions.replayed)?;

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use blameio_databases::{ApplyWait, Object, WaitKind};
@@ -63,16 +63,25 @@ impl WaitKey {
 struct Waited {
     time: Duration,
     grew: Instant,
+    /// Since when it counts.
+    start: SystemTime,
 }
 
 /// Cumulative time waited.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Waits {
     rows: HashMap<WaitKey, Waited>,
     last: Option<Instant>,
+    /// When it was told last: what begins since then counts from there.
+    since: SystemTime,
 }
 
 impl Waits {
+    /// Nothing was waited for since `at`.
+    pub(super) fn new(at: SystemTime) -> Self {
+        Self { rows: HashMap::new(), last: None, since: at }
+    }
+
     /// Takes a sample.
     pub(super) fn sample(&mut self, now: Instant, wait: Option<&ApplyWait>) {
         let since = self.last.map_or(Duration::ZERO, |last| now.saturating_duration_since(last)).min(LONGEST);
@@ -85,20 +94,22 @@ impl Waits {
         if !self.rows.contains_key(&key) && self.rows.len() >= 2 * MOST_ROWS {
             key.object = None;
         }
-        let row = self.rows.entry(key).or_insert(Waited { time: Duration::ZERO, grew: now });
+        let start = self.since;
+        let row = self.rows.entry(key).or_insert(Waited { time: Duration::ZERO, grew: now, start });
         row.time += since;
         row.grew = now;
     }
 
-    /// Takes out the rows that have long not grown.
-    pub(super) fn expire(&mut self, now: Instant) -> Vec<WaitKey> {
+    /// Takes out the rows that have long not grown; the others are about to be told, at the time `at`.
+    pub(super) fn expire(&mut self, now: Instant, at: SystemTime) -> Vec<WaitKey> {
+        self.since = at;
         let idle = |row: &Waited| now.saturating_duration_since(row.grew) > IDLE;
         self.rows.extract_if(|_, row| idle(row)).map(|(key, _)| key).collect()
     }
 
-    /// The rows.
-    pub(super) fn rows(&self) -> impl Iterator<Item = (&WaitKey, Duration)> {
-        self.rows.iter().map(|(key, waited)| (key, waited.time))
+    /// The rows, and since when they count.
+    pub(super) fn rows(&self) -> impl Iterator<Item = (&WaitKey, Duration, SystemTime)> {
+        self.rows.iter().map(|(key, waited)| (key, waited.time, waited.start))
     }
 }
 
@@ -112,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_sample_stands_for_the_time_since_the_last_one_but_not_for_an_outage() {
-        let mut waits = Waits::default();
+        let mut waits = Waits::new(SystemTime::UNIX_EPOCH);
         let start = Instant::now();
         waits.sample(start, None);
         waits.sample(start + Duration::from_millis(20), Some(&wait(WaitKind::Lock, Some(7))));
@@ -124,7 +135,7 @@ mod tests {
 
     #[test]
     fn work_is_no_wait_and_rows_are_bounded() {
-        let mut waits = Waits::default();
+        let mut waits = Waits::new(SystemTime::UNIX_EPOCH);
         let start = Instant::now();
         waits.sample(start, Some(&wait(WaitKind::Other, None)));
         assert_eq!(waits.rows().count(), 0);
@@ -132,7 +143,26 @@ mod tests {
             waits.sample(start, Some(&wait(WaitKind::Conflict, Some(holder))));
         }
         assert!(waits.rows().count() <= MOST_ROWS + 1);
-        assert_eq!(waits.expire(start + Duration::from_mins(11)).len(), MOST_ROWS + 1);
+        assert_eq!(waits.expire(start + Duration::from_mins(11), SystemTime::now()).len(), MOST_ROWS + 1);
         assert_eq!(waits.rows().count(), 0);
+    }
+
+    #[test]
+    fn a_row_that_returns_counts_from_zero_since_it_was_last_told_to_be_none() {
+        let epoch = SystemTime::UNIX_EPOCH;
+        let mut waits = Waits::new(epoch);
+        let begin = Instant::now();
+        let mut told = |minutes: u64| {
+            let now = begin + Duration::from_mins(minutes);
+            waits.sample(now, None);
+            waits.sample(now + Duration::from_millis(20), Some(&wait(WaitKind::Lock, Some(7))));
+            let row = waits.rows().next().map(|(_, time, start)| (time, start));
+            let (ended, at) = (now + Duration::from_mins(11), epoch + Duration::from_mins(minutes + 11));
+            assert_eq!(waits.expire(ended, at).len(), 1);
+            row
+        };
+        let first = told(0);
+        assert_eq!(first, Some((Duration::from_millis(20), epoch)));
+        assert_eq!(told(60), Some((Duration::from_millis(20), epoch + Duration::from_mins(11))));
     }
 }
