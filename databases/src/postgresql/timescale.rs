@@ -55,11 +55,12 @@ macro_rules! by_name {
         )
     };
 }
-/// From 2.29 on.
+/// From 2.29 on. A chunk that has no relation has no file either.
 macro_rules! by_relid {
     ($condition:literal) => {
         concat!(
-            "SELECT c.id, c.relid::oid, c.hypertable_id, c.relid::oid FROM _timescaledb_catalog.chunk c WHERE ",
+            "SELECT c.id, c.relid::oid, c.hypertable_id, c.relid::oid FROM _timescaledb_catalog.chunk c \
+             WHERE c.relid IS NOT NULL AND ",
             $condition
         )
     };

@@ -164,3 +164,24 @@ async fn a_standby_is_told_from_its_primary() {
     assert!(replica.is_standby && !primary.is_standby);
     assert_eq!(replica.system_identifier, primary.system_identifier);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chunk_without_a_relation_does_not_keep_its_database_from_being_read() {
+    let test = "a_chunk_without_a_relation_does_not_keep_its_database_from_being_read";
+    let Some(cluster) = Cluster::start(test) else { return };
+    listen();
+    let primary = cluster.primary.sql("postgres").await;
+    primary.batch_execute("CREATE DATABASE told_chunks").await.unwrap();
+    let oid: u32 = value(&primary, "SELECT oid FROM pg_database WHERE datname = 'told_chunks'").await;
+    let catalog = "CREATE SCHEMA _timescaledb_catalog; \
+        CREATE TABLE _timescaledb_catalog.hypertable (id int, schema_name name, table_name name); \
+        CREATE TABLE _timescaledb_catalog.chunk (id int, relid regclass, hypertable_id int); \
+        INSERT INTO _timescaledb_catalog.chunk VALUES (91, NULL, 1)";
+    cluster.primary.sql("told_chunks").await.batch_execute(catalog).await.unwrap();
+    cluster.caught_up().await;
+    let watched = cluster.replica.watch(None).await;
+    let read = format!("database_oid={oid}");
+    until("it is read", async || (!lines(Level::DEBUG, &["catalog read", &read]).is_empty()).then_some(()))
+        .await;
+    watched.extension.shutdown().await;
+}
