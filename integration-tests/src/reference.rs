@@ -271,6 +271,9 @@ fn lost() -> String {
             "others map full" => {
                 "No row was left for somebody who is not watched; the I/O is counted in a row of the device."
             }
+            "cgroups map full" => {
+                "I/O of a watched server that its cgroup's limit held back may count for somebody else too."
+            }
             "probe skipped" => {
                 "The kernel did not run a probe, because one was running on the processor already."
             }

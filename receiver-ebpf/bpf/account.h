@@ -8,6 +8,7 @@
 
 #include "device.h"
 #include "histogram.h"
+#include "owner.h"
 #include "slot.h"
 
 static const struct io_row no_io;
@@ -138,6 +139,8 @@ static __always_inline void account_begin(struct slot *slot, __u8 operation, __u
 	slot->dirtied = 0;
 	slot->reached = slot->medium == MEDIUM_MEMORY ? 0 : reached;
 	slot->switched = 0;
+	if (slot->reached & REACHED_DIRECT)
+		remember_owner(slot);
 	slot->start_ns = untimed ? 0 : bpf_ktime_get_ns();
 	/* Last: from here on the other probes see the operation. */
 	slot->operation = operation;

@@ -8,29 +8,15 @@
 #include "others.h"
 #include "writeback.h"
 
-/*
- * A read that the limit of a cgroup has held back is sent on by a worker of the kernel. If it is for a file that a watched
- * process reads, the file layer counts it.
- */
-static __always_inline int is_delayed_read(struct bio *bio)
-{
-	struct task_struct___others *task = (struct task_struct___others *)bpf_get_current_task();
-	struct file_id file = {};
-	struct inode *inode;
-
-	if ((bio->bi_opf & REQ_OP_MASK) != REQ_OP_READ || !(BPF_CORE_READ(task, flags) & PF_WQ_WORKER))
-		return 0;
-	inode = inode_of_pages(bio);
-	if (!inode)
-		return 0;
-	identify_inode(inode, &file);
-	return bpf_map_lookup_elem(&files, &file) != NULL;
-}
-
 static __always_inline void bio_queued(struct bio *bio)
 {
-	if (!writeback_bio_queued(bio) && !is_delayed_read(bio))
-		others_bio_queued(bio);
+	int held_back;
+
+	if (writeback_bio_queued(bio))
+		return;
+	held_back = sends_on();
+	if (!held_back || !is_of_watched(bio))
+		others_bio_queued(bio, held_back);
 }
 
 static __always_inline void bio_completed(__u64 address, unsigned int operation)

@@ -73,6 +73,8 @@ static __always_inline void page_filled(struct folio *folio)
 	if (!is_of(slot, host))
 		return;
 	time_from_now(slot);
+	if (!(slot->reached & REACHED_FILLED))
+		remember_owner(slot);
 	slot->filled += folio_bytes(folio);
 	slot->reached |= REACHED_FILLED;
 }

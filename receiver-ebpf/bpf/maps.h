@@ -56,6 +56,7 @@ enum lost {
 	LOST_FLIGHTS_FULL,
 	LOST_FLIGHT_UNFINISHED, /* its end was not seen */
 	LOST_OTHERS_FULL,
+	LOST_OWNERS_FULL,
 	LOST_REASONS,
 };
 
@@ -122,6 +123,7 @@ struct slot {
 	__u32 quick_ns; /* what the last read took that was timed and found all in the page cache */
 	__u64 quick_asked; /* the bytes that it asked for */
 	__u64 submitting; /* the address of the io_uring request that the thread gave the kernel last */
+	__u64 owner; /* the address of what its cgroup is for I/O, once that is kept; see owner.h */
 };
 
 /*

@@ -7,9 +7,7 @@
 #define BLAMEIO_OTHERS_H
 
 #include "bio.h"
-#include "kernel.h"
-#include "maps.h"
-#include "syscalls.h"
+#include "owner.h"
 #include <bpf/bpf_core_read.h>
 
 enum other_kind {
@@ -49,35 +47,6 @@ static const struct other_row no_other;
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
-struct kernfs_node___others {
-	__u64 id;
-};
-
-struct cgroup_root___others {
-	int hierarchy_id;
-};
-
-struct cgroup___others {
-	struct kernfs_node___others *kn;
-	struct cgroup_root___others *root;
-};
-
-struct cgroup_subsys_state___others {
-	struct cgroup___others *cgroup;
-};
-
-struct blkcg___others {
-	struct cgroup_subsys_state___others css;
-};
-
-struct blkcg_gq___others {
-	struct blkcg___others *blkcg;
-};
-
-struct bio___others {
-	struct blkcg_gq___others *bi_blkg; /* with cgroups for I/O */
-};
-
 struct task_struct___others {
 	unsigned int flags;
 	char comm[COMMAND];
@@ -87,29 +56,33 @@ struct task_struct___others {
 #pragma clang attribute pop
 
 /* include/linux/sched.h, the same since Linux 5.8. */
-#define PF_WQ_WORKER 0x00000020
 #define PF_MEMALLOC_NOIO 0x00080000
 #define PF_LOCAL_THROTTLE 0x00100000
 #define PF_KTHREAD 0x00200000
 /* What a worker of a loop device has on while it serves a request, and nobody else. */
 #define PF_LOOP (PF_KTHREAD | PF_WQ_WORKER | PF_LOCAL_THROTTLE | PF_MEMALLOC_NOIO)
 
-/* Whose pages are written, by a thread that writes for others. */
-static __always_inline __u64 charged_cgroup(struct bio *queued)
+/* In the unified hierarchy, of what a thread does for others. */
+static __always_inline __u64 charged_cgroup(struct bio *bio)
 {
-	struct bio___others *bio = (struct bio___others *)queued;
-	struct cgroup___others *cgroup;
+	struct cgroup___owner *cgroup = cgroup_of(bio);
 
-	if (!bpf_core_field_exists(struct bio___others, bi_blkg))
-		return ROOT_CGROUP;
-	cgroup = BPF_CORE_READ(bio, bi_blkg, blkcg, css.cgroup);
 	/* In a hierarchy of its own, as in version 1, write-back does not know whom it writes for. */
 	if (!cgroup || BPF_CORE_READ(cgroup, root, hierarchy_id))
 		return ROOT_CGROUP;
 	return BPF_CORE_READ(cgroup, kn, id);
 }
 
-static __always_inline void others_bio_queued(struct bio *bio)
+/* Of what a thread of the kernel sends on for others, or does itself. */
+static __always_inline __u32 kind_of_kernel(struct bio *bio, unsigned int flags, int held_back, __u64 cgroup)
+{
+	if ((bio->bi_opf & REQ_OP_MASK) == REQ_OP_WRITE && flags & PF_WQ_WORKER &&
+	    (!held_back || is_page_cache(inode_of_pages(bio))))
+		return OTHER_WRITE_BACK;
+	return held_back && cgroup != ROOT_CGROUP ? OTHER_PROCESS : OTHER_KERNEL;
+}
+
+static __always_inline void others_bio_queued(struct bio *bio, int held_back)
 {
 	struct task_struct___others *task = (struct task_struct___others *)bpf_get_current_task();
 	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
@@ -131,10 +104,7 @@ static __always_inline void others_bio_queued(struct bio *bio)
 	flight.key.device = bio->bi_bdev->bd_dev;
 	if (flags & PF_KTHREAD) {
 		flight.key.cgroup = charged_cgroup(bio);
-		if (flags & PF_WQ_WORKER && operation == REQ_OP_WRITE)
-			flight.key.kind = OTHER_WRITE_BACK;
-		else
-			flight.key.kind = OTHER_KERNEL;
+		flight.key.kind = kind_of_kernel(bio, flags, held_back, flight.key.cgroup);
 	} else {
 		flight.key.cgroup = bpf_get_current_cgroup_id();
 	}

@@ -29,6 +29,7 @@ static __always_inline void join(struct slot *slot, struct task_struct *task, __
 	}
 	slot->critical = thread && thread->state != STATE_EXITED;
 	slot->epoch = epoch;
+	slot->owner = 0;
 	/* A name may have been removed to make room. */
 	slot->super = 0;
 }

@@ -94,5 +94,6 @@ const volatile __u8 syscalls[SYSCALLS] = {
 #define OVERLAYFS_SUPER_MAGIC 0x794c7630
 #define TMPFS_MAGIC 0x01021994
 #define RAMFS_MAGIC 0x858458f6
+#define HUGETLBFS_MAGIC 0x958458f6
 
 #endif

@@ -9,16 +9,6 @@
 #include "async.h"
 #include "bio.h"
 
-/* include/linux/page-flags.h: a page that is not of a file. */
-#define MAPPING_FLAGS 3
-
-static __always_inline void identify_inode(struct inode *inode, struct file_id *id)
-{
-	id->device = BPF_CORE_READ(inode, i_sb, s_dev);
-	id->generation = BPF_CORE_READ(inode, i_generation);
-	id->inode = BPF_CORE_READ(inode, i_ino);
-}
-
 /* From now on write-back of this inode is counted. */
 static __always_inline void expect_write_back(const struct file_id *host, const struct file_id *file)
 {
@@ -72,28 +62,6 @@ static __always_inline void page_dirtied(struct folio *folio, struct address_spa
 	default: /* an fsync that could not write a page marks it again */
 		return;
 	}
-}
-
-/* The inode whose cached pages a bio reads or writes; NULL if they are not of a file, or cannot be told. */
-static __always_inline struct inode *inode_of_pages(struct bio *bio)
-{
-	struct address_space *mapping;
-	struct page *page;
-	__u64 head;
-
-	/* A clone has its original's pages: that is counted above, on the device that the file system knows. */
-	if (bio->bi_flags & BIO_CLONED || !bio->bi_vcnt)
-		return NULL;
-	page = BPF_CORE_READ(bio, bi_io_vec, bv_page);
-	if (!page)
-		return NULL;
-	head = BPF_CORE_READ(page, compound_head);
-	if (head & 1)
-		page = (struct page *)(head - 1);
-	mapping = BPF_CORE_READ((struct folio *)page, mapping);
-	if (!mapping || (__u64)mapping & MAPPING_FLAGS)
-		return NULL;
-	return BPF_CORE_READ(mapping, host);
 }
 
 /* 1 if it is write-back of a file that is counted. */

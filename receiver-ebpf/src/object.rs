@@ -121,6 +121,8 @@ pub(crate) struct Maps {
     /// Only for its size.
     pub(crate) write_back_bios: KernelMap<u64, WriteBackBio>,
     pub(crate) costs: KernelMap<u32, Cost>,
+    /// Cgroup and epoch.
+    pub(crate) owners: KernelMap<u64, u64>,
 }
 
 /// The kernel's own types.
@@ -231,5 +233,6 @@ pub(crate) fn take_maps(object: &mut Ebpf) -> Result<Maps, ProbeError> {
         write_back: KernelMap::new("write_back", take("write_back"), processors)?,
         write_back_bios: KernelMap::new("write_back_bios", take("write_back_bios"), processors)?,
         costs: KernelMap::new("costs", take("costs"), processors)?,
+        owners: KernelMap::new("owners", take("owners"), processors)?,
     })
 }

@@ -1,7 +1,7 @@
 //! The probes as a whole: loaded, attached, and told which processes and threads to watch.
 //! Reading them is in `snapshot.rs`, tidying up in `sweep.rs`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub struct Probes {
     object: Ebpf,
     pub(crate) maps: Maps,
     /// Counts changes of what is watched; the kernel's threads look again when it moves.
-    epoch: u64,
+    pub(crate) epoch: u64,
     /// Critical threads, and what was reported of them.
     pub(crate) accounts: BTreeMap<u32, ThreadAccount>,
     /// Snapshots taken.
@@ -45,6 +45,8 @@ pub struct Probes {
     pub(crate) others: HashMap<OtherKey, (u64, u64)>,
     /// Asynchronous operations that were given up.
     pub(crate) given_up: u64,
+    /// Cgroups, and when somebody was seen in them, that looked left at the last sweep.
+    pub(crate) left: HashSet<(u64, u64)>,
     /// What the kernel takes to call a program at each system call.
     pub(crate) way_of_calls: Duration,
 }
@@ -89,6 +91,7 @@ impl Probes {
             renamed: 0,
             others: HashMap::new(),
             given_up: 0,
+            left: HashSet::new(),
             way_of_calls,
         })
     }
@@ -215,6 +218,7 @@ impl Probes {
             write_back,
             write_back_bios,
             costs,
+            owners,
         } = &self.maps;
         processes.memory_bytes()
             + files.memory_bytes()
@@ -235,6 +239,7 @@ impl Probes {
             + write_back.memory_bytes()
             + write_back_bios.memory_bytes()
             + costs.memory_bytes()
+            + owners.memory_bytes()
     }
 
     /// Events that the kernel did not give to a program because the same one was already running on the processor. Of all

@@ -58,6 +58,7 @@ pub(crate) struct Slot {
     pub(crate) quick_ns: u32,
     pub(crate) quick_asked: u64,
     pub(crate) submitting: u64,
+    pub(crate) owner: u64,
 }
 
 /// What a program has cost on one processor.
@@ -256,7 +257,7 @@ pub(crate) struct Flight {
 pub(crate) const REQUEST_UNFINISHED: &str = "request not seen to end";
 
 /// Why something was not kept, in the order of `enum lost`.
-pub(crate) const LOST_REASONS: [&str; 17] = [
+pub(crate) const LOST_REASONS: [&str; 18] = [
     "io map full",
     "overflow map full",
     "files map full",
@@ -274,6 +275,7 @@ pub(crate) const LOST_REASONS: [&str; 17] = [
     "flights map full",
     "bio not seen to end",
     "others map full",
+    "cgroups map full",
 ];
 
 /// Records out of the flat bytes of a batch. A last, incomplete record is dropped.
@@ -295,7 +297,7 @@ mod tests {
     fn records_have_the_sizes_of_the_c_structs() {
         assert_eq!(size_of::<FileId>(), 16);
         assert_eq!(size_of::<Process>(), 8);
-        assert_eq!(size_of::<Slot>(), 136);
+        assert_eq!(size_of::<Slot>(), 144);
         assert_eq!(size_of::<Cost>(), 32);
         assert_eq!(size_of::<Naming>(), 24);
         assert_eq!(size_of::<IoKey>(), 24);
@@ -308,7 +310,7 @@ mod tests {
         assert_eq!(size_of::<Thread>(), 200);
         assert_eq!(size_of::<ThreadTimeKey>(), 24);
         assert_eq!(size_of::<RequestKey>(), 16);
-        assert_eq!(size_of::<Request>(), 144);
+        assert_eq!(size_of::<Request>(), 152);
         assert_eq!(size_of::<Pending>(), 784);
         assert_eq!(size_of::<OtherKey>(), 32);
         assert_eq!(size_of::<OtherCounters>(), 24);

@@ -101,6 +101,7 @@ impl Probes {
         })?;
         let foreign = self.sweep_others(idle_snapshots)?;
         self.give_up()?;
+        self.sweep_owners()?;
         if !swept.is_empty() || others || foreign {
             self.removals += 1;
         }
@@ -113,6 +114,19 @@ impl Probes {
             found.extend(values.first().map(|value| (host, value.file)));
         })?;
         Ok(found)
+    }
+
+    /// Removes the cgroups that nobody was seen in since the sweep before, though what is watched has changed.
+    fn sweep_owners(&mut self) -> Result<(), ProbeError> {
+        let mut left = HashSet::new();
+        self.maps.owners.for_each(|cgroup, epochs| {
+            left.extend(epochs.iter().filter(|epoch| **epoch != self.epoch).map(|epoch| (cgroup, *epoch)));
+        })?;
+        for (cgroup, _) in self.left.intersection(&left) {
+            self.maps.owners.delete(cgroup);
+        }
+        self.left = left;
+        Ok(())
     }
 
     /// Removes a row, unless it has moved since the last snapshot.

@@ -314,6 +314,15 @@ fn foreign(directory: &Path) -> String {
                     file.read_exact_at(block, 8192 * number as u64).unwrap();
                 }
             }
+            ["overwrite", path] => {
+                let path = directory.join(path);
+                let file = OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(path).unwrap();
+                for number in 0..BLOCKS {
+                    file.write_all_at(block, 8192 * number as u64).unwrap();
+                }
+            }
+            ["read", path] => drop(std::fs::read(directory.join(path)).unwrap()),
+            ["begin", path] => File::open(directory.join(path)).unwrap().read_exact_at(block, 0).unwrap(),
             ["dirty", path] => std::fs::write(directory.join(path), vec![5; BLOCKS * 8192]).unwrap(),
             ["sync"] => assert_eq!(call(libc::SYS_sync, [0; 6]), 0),
             _ => panic!("no {line}"),
