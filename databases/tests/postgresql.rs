@@ -291,6 +291,100 @@ async fn replay_is_watched() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_is_named_for_a_conflict_is_the_one_whose_end_lets_replay_go_on() {
+    let test = "who_is_named_for_a_conflict_is_the_one_whose_end_lets_replay_go_on";
+    let Some(cluster) = Cluster::start(test) else { return };
+    let admin = cluster.primary.sql("postgres").await;
+    for database in ["one", "two"] {
+        admin.batch_execute(&format!("CREATE DATABASE {database}")).await.unwrap();
+        let sql = cluster.primary.sql(database).await;
+        let table = "CREATE TABLE t AS SELECT i FROM generate_series(1, 1000) i";
+        sql.batch_execute(table).await.unwrap();
+    }
+    let watched = cluster.replica.watch(None).await;
+    let open = async |database: &str| {
+        cluster.caught_up().await;
+        let sql = cluster.replica.sql(database).await;
+        sql.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM t").await.unwrap();
+        let pid: i32 = value(&sql, "SELECT pg_backend_pid()").await;
+        (sql, pid.cast_unsigned())
+    };
+    let (elsewhere, _) = open("one").await;
+    let primary = cluster.primary.sql("two").await;
+    primary.batch_execute("UPDATE t SET i = -1 WHERE i = 1").await.unwrap();
+    let (holder, pid) = open("two").await;
+    primary.batch_execute("DELETE FROM t WHERE i > 10").await.unwrap();
+    primary.batch_execute("VACUUM (TRUNCATE off) t").await.unwrap();
+    let conflict = waits(WaitKind::Conflict);
+    let held = sampled(&watched.database, "the conflict is seen", &conflict).await;
+    // It may be a session of either database, and the older one is not it.
+    assert_eq!(held.wait.unwrap().holder, None);
+    // Who comes later, with a snapshot as old, is not in the way either.
+    let newcomer = cluster.replica.sql("two").await;
+    newcomer.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM t").await.unwrap();
+    elsewhere.batch_execute("COMMIT").await.unwrap();
+    let named = sampled(&watched.database, "somebody is named", |sample| {
+        conflict(sample) && sample.wait.as_ref().is_some_and(|wait| wait.holder.is_some())
+    })
+    .await;
+    assert_eq!(named.wait.unwrap().holder, Some(pid));
+    holder.batch_execute("COMMIT").await.unwrap();
+    cluster.caught_up().await;
+    watched.extension.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_of_one_port_are_told_apart_and_a_single_one_is_named_by_its_host() {
+    let test = "servers_of_one_port_are_told_apart_and_a_single_one_is_named_by_its_host";
+    let Some(cluster) = Cluster::start(test) else { return };
+    let identity = async |dsn: String| {
+        let watched =
+            watch(DatabaseSettings { dsn: Some(Secret::new(dsn)), ..DatabaseSettings::default() }).await;
+        let view = view(&watched.database, "its processes are seen", |view| !view.processes.is_empty()).await;
+        watched.extension.shutdown().await;
+        let identity = view.identity.clone().unwrap();
+        (identity.address.clone(), identity.port, identity.instance_id)
+    };
+    let host = blameio_pipeline::machine::host_name().to_owned();
+    let (primary, replica) = (&cluster.primary, &cluster.replica);
+    let encoded = |path: &std::path::Path| path.display().to_string().replace('/', "%2F");
+    let shared = primary.directory.parent().unwrap();
+    let by_socket =
+        |path: &std::path::Path, port: u16| format!("postgresql://postgres@{}:{port}", encoded(path));
+    let alone = identity(by_socket(shared, replica.port)).await;
+    assert_eq!((&alone.0, alone.1), (&host, replica.port));
+
+    // The same port, at another socket.
+    let sql = replica.sql("postgres").await;
+    for setting in [
+        format!("port = {}", primary.port),
+        "listen_addresses = ''".to_owned(),
+        format!("unix_socket_directories = '{}'", replica.directory.display()),
+    ] {
+        sql.batch_execute(&format!("ALTER SYSTEM SET {setting}")).await.unwrap();
+    }
+    drop(sql);
+    cluster.down(replica);
+    cluster.up(replica);
+    let moved = identity(by_socket(&replica.directory, primary.port)).await;
+    assert_eq!((moved.0, moved.1, moved.2), (replica.directory.display().to_string(), primary.port, alone.2));
+    let other = identity(by_socket(shared, primary.port)).await;
+    assert_eq!((other.0, other.1), (shared.display().to_string(), primary.port));
+    assert_ne!(other.2, alone.2);
+    let by_tcp = identity(format!("postgresql://postgres@127.0.0.1:{}", primary.port)).await;
+    assert_eq!(by_tcp, (host.clone(), primary.port, other.2));
+
+    // The same port, in a container: then neither has the other's name.
+    cluster.down(replica);
+    if cluster.up_in_container(replica, "pod-7").is_none() {
+        return;
+    }
+    let contained = identity(by_socket(&replica.directory, primary.port)).await;
+    assert_eq!((contained.0, contained.2), ("pod-7".to_owned(), alone.2));
+    assert_eq!(identity(by_socket(shared, primary.port)).await, (host, primary.port, other.2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn servers_are_left_alone_and_found_again() {
     let Some(cluster) = Cluster::start("servers_are_left_alone_and_found_again") else { return };
     let primary = cluster.primary.sql("postgres").await;

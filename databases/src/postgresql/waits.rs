@@ -23,10 +23,13 @@ const LOCK: &str = "WITH l AS MATERIALIZED (SELECT pid, locktype, database, rela
      FROM pg_catalog.pg_lock_status() WHERE locktype = 'relation') \
      SELECT w.database, w.relation, h.pid FROM l w LEFT JOIN l h ON h.granted AND h.pid <> w.pid \
      AND h.database = w.database AND h.relation = w.relation WHERE w.pid = $1 AND NOT w.granted LIMIT 1";
-/// Any of several may be what replay waits for; the oldest snapshot certainly is one of them. The statement's own
-/// snapshot is newer than what replay is about to remove.
-const SNAPSHOT: &str = "SELECT NULL::oid, NULL::oid, pid FROM pg_catalog.pg_stat_get_activity(NULL) \
-     WHERE backend_xmin IS NOT NULL AND pid NOT IN ($1, pg_catalog.pg_backend_pid()) ORDER BY age(backend_xmin) DESC LIMIT 1";
+/// Replay asks only for sessions of the database whose rows it is about to remove, and nothing tells which that is. Where
+/// all that have a snapshot are in one database, the oldest is one of them; where they are in several, nobody is named. A
+/// walsender that hands on feedback is in none. While replay waits, a new snapshot may be as old as the one that it waits
+/// for; its later start tells the two apart.
+const SNAPSHOT: &str = "SELECT NULL::oid, NULL::oid, (pg_catalog.array_agg(pid ORDER BY age(backend_xmin) DESC, xact_start))[1] \
+     FROM pg_catalog.pg_stat_get_activity(NULL) WHERE backend_xmin IS NOT NULL AND datid IS NOT NULL \
+     AND pid NOT IN ($1, pg_catalog.pg_backend_pid()) HAVING min(datid) = max(datid)";
 const HELD_UP: &str = "SELECT wait_event_type, wait_event, pid FROM pg_catalog.pg_stat_get_activity(NULL) \
      WHERE backend_type = 'startup'";
 /// Whether a session has a lock that the startup process waits for.
@@ -34,11 +37,12 @@ const HAS_LOCK: &str = "WITH l AS MATERIALIZED (SELECT * FROM pg_catalog.pg_lock
      SELECT EXISTS (SELECT 1 FROM l w JOIN l h ON h.granted AND h.pid = $2 AND h.locktype = w.locktype \
      AND (h.database, h.relation, h.classid, h.objid) IS NOT DISTINCT FROM (w.database, w.relation, w.classid, w.objid) \
      WHERE w.pid = $1 AND NOT w.granted)";
-/// Whether no session's snapshot is older than that of one. While there is an older one, replay would not go on
-/// without this one either.
-const HAS_OLDEST: &str = "SELECT coalesce(max(age(backend_xmin)) FILTER (WHERE pid = $2) >= max(age(backend_xmin)), false) \
-     FROM pg_catalog.pg_stat_get_activity(NULL) \
-     WHERE backend_xmin IS NOT NULL AND pid NOT IN ($1, pg_catalog.pg_backend_pid())";
+/// Whether a session's snapshot is the oldest of its database. While there is an older one, replay would not go on without
+/// this one either; one in another database says nothing of that.
+const HAS_OLDEST: &str = "SELECT coalesce((SELECT s.pid = $2 FROM pg_catalog.pg_stat_get_activity(NULL) s \
+     JOIN pg_catalog.pg_stat_get_activity($2) o ON s.datid = o.datid \
+     WHERE s.backend_xmin IS NOT NULL AND s.pid NOT IN ($1, pg_catalog.pg_backend_pid()) \
+     ORDER BY age(s.backend_xmin) DESC, s.xact_start LIMIT 1), false)";
 
 /// What a wait event of the startup process means.
 pub(super) fn kind(class: &str, event: &str) -> WaitKind {

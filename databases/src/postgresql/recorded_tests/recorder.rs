@@ -16,13 +16,17 @@ use tokio::{
 use tokio_postgres::{Client, NoTls};
 
 use super::{
-    engine, file,
+    engine, file, is_named,
     replayer::{bound, database, framed, message, read_values, text},
     resolved, sampled,
     tape::{Statement, Tape, Value},
     waits_for,
 };
-use crate::{engine::Engine, positions::WaitKind, postgresql::waits};
+use crate::{
+    engine::Engine,
+    positions::WaitKind,
+    postgresql::{PostgreSql, waits},
+};
 
 /// What the server owes an answer to.
 enum Owed {
@@ -164,8 +168,8 @@ impl Server<'_> {
         self.run("pg_ctl", &["-w", "start"]);
     }
 
-    async fn sql(&self) -> Client {
-        let config = format!("host=127.0.0.1 port={} user=postgres dbname=postgres", self.port);
+    async fn sql(&self, database: &str) -> Client {
+        let config = format!("host=127.0.0.1 port={} user=postgres dbname={database}", self.port);
         let (client, connection) = tokio_postgres::connect(&config, NoTls).await.unwrap();
         tokio::spawn(connection);
         client
@@ -206,7 +210,7 @@ async fn record(version: u32, programs: &Path) {
     let (primary, replica) = (server("primary"), server("replica"));
     primary.run("initdb", &["-A", "trust", "-U", "postgres", "--no-sync"]);
     primary.start("autovacuum = off");
-    let sql = primary.sql().await;
+    let sql = primary.sql("postgres").await;
     for statement in [
         "SELECT pg_create_physical_replication_slot('seat')",
         "CREATE TABLE orders (id int PRIMARY KEY, note text)",
@@ -228,7 +232,7 @@ async fn record(version: u32, programs: &Path) {
         "primary_conninfo = 'host=127.0.0.1 port={} user=postgres'\nprimary_slot_name = 'seat'\nmax_standby_streaming_delay = -1",
         primary.port
     ));
-    let (sql, reader) = (primary.sql().await, replica.sql().await);
+    let (sql, reader) = (primary.sql("postgres").await, replica.sql("postgres").await);
 
     let tape: Arc<Mutex<Tape>> = Arc::default();
     let (engine_of_replica, catalog) = engine(wire(replica.port, Arc::clone(&tape)).await);
@@ -275,11 +279,8 @@ async fn record(version: u32, programs: &Path) {
     assert!(!held_up().await);
     reader.batch_execute("COMMIT").await.unwrap();
     stopped(500).await;
-    reader.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM orders").await.unwrap();
-    sql.batch_execute("DELETE FROM orders WHERE id > 10").await.unwrap();
-    sql.batch_execute("VACUUM (TRUNCATE off) orders").await.unwrap();
-    sampled(engine_of, "a conflict", waits_for(WaitKind::Conflict)).await;
-    assert!(!held_up().await);
+    let pid = conflict(engine_of, &sql, &reader, &replica.sql("template1").await).await;
+    tape.lock().unwrap().notes.insert("reader".to_owned(), pid.to_string());
     reader.batch_execute("COMMIT").await.unwrap();
     stopped(500).await;
     reader.batch_execute("SELECT pg_wal_replay_pause()").await.unwrap();
@@ -293,4 +294,26 @@ async fn record(version: u32, programs: &Path) {
     engine_of_primary.flushed().await.unwrap();
     engine_of_primary.close(false).await;
     tape.lock().unwrap().write(&file(version, "primary"));
+}
+
+/// Lets a reader hold up replay while a session elsewhere has an older snapshot; the reader's process is told.
+async fn conflict(engine_of: &PostgreSql, sql: &Client, reader: &Client, elsewhere: &Client) -> u32 {
+    // An older snapshot in another database is not in the way.
+    let repeatable = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM";
+    elsewhere.batch_execute(&format!("{repeatable} pg_class")).await.unwrap();
+    sql.batch_execute("INSERT INTO orders VALUES (-1)").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    reader.batch_execute(&format!("{repeatable} orders")).await.unwrap();
+    let pid: i32 = reader.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    let pid = pid.cast_unsigned();
+    sql.batch_execute("DELETE FROM orders WHERE id > 10").await.unwrap();
+    sql.batch_execute("VACUUM (TRUNCATE off) orders").await.unwrap();
+    let conflict = sampled(engine_of, "a conflict", waits_for(WaitKind::Conflict)).await;
+    assert_eq!(conflict.wait.unwrap().holder, None);
+    let backend = engine_of.link.session().await.unwrap().backend;
+    assert!(!waits::is_held_up_by(&engine_of.link, backend).await);
+    assert!(waits::is_held_up_by(&engine_of.link, pid).await);
+    elsewhere.batch_execute("COMMIT").await.unwrap();
+    is_named(engine_of, conflict.startup_pid.unwrap(), Some(pid)).await;
+    pid
 }
