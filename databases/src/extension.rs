@@ -21,11 +21,12 @@ use crate::{
 settings! {
     /// Declares a database server, to be referred to by this extension's id.
     pub struct DatabaseSettings {
-        /// Connection string of the server, `postgresql://user:password@host:5432/postgres?sslmode=verify-full`.
-        /// Its scheme tells the engine. Without it, the server at `data_directory` or the only one that runs on
+        /// Connection string of the server, `postgresql://user:password@host:5432/postgres?sslmode=verify-full`. It
+        /// names one host: each server is a `database` of its own. Its scheme tells the engine. Without it, the server at `data_directory` or the only one that runs on
         /// this host is meant, and the agent goes on without SQL where it may not connect.
         pub dsn: Option<Secret>,
-        /// Connection string of the server that this one replicates from. With it, transport lag is measured.
+        /// Connection string of the server that this one replicates from. With it, transport lag is measured. It may
+        /// name several hosts, `host1:5432,host2:5432`: whichever of them is the primary is asked.
         pub primary_dsn: Option<Secret>,
         /// Data directory of a server on this host, where it cannot be found out from the connection string.
         pub data_directory: Option<PathBuf>,
@@ -46,9 +47,11 @@ pub const DATABASE: Factory<dyn Extension> = Factory {
 
 fn validate(node: &Node, path: &Path, out: &mut Diagnostics) {
     let Some(settings) = DatabaseSettings::decode(node, path, out) else { return };
-    for (key, dsn) in [("dsn", &settings.dsn), ("primary_dsn", &settings.primary_dsn)] {
-        let position = node.get(key).map_or(&node.position, |value| &value.position);
-        if let Some(Err(error)) = dsn.as_ref().map(Dsn::parse) {
+    let dsn = settings.dsn.as_ref().and_then(|dsn| Dsn::parse(dsn).err());
+    let primary = settings.primary_dsn.as_ref().and_then(|dsn| Dsn::parse_primary(dsn).err());
+    for (key, error) in [("dsn", dsn), ("primary_dsn", primary)] {
+        if let Some(error) = error {
+            let position = node.get(key).map_or(&node.position, |value| &value.position);
             out.error_with_help(position, &path.key(key), error.to_string(), Dsn::EXAMPLE);
         }
     }
@@ -100,16 +103,16 @@ impl DatabaseExtension {
     ) -> Result<Self, ComponentError> {
         let refuse = |error: DatabaseError| ComponentError::new(&id, error.to_string(), Dsn::EXAMPLE);
         let dsns = dsn.map(Dsn::parse).transpose().map_err(refuse)?.into_iter().collect();
-        let primary = primary.map(Dsn::parse).transpose().map_err(refuse)?;
+        let primary = primary.map(Dsn::parse_primary).transpose().map_err(refuse)?;
         let directory = PgDirectory::default();
         let catalog = CatalogReader::new(Box::new(directory.clone()));
         let engine: Arc<dyn Engine> = Arc::new(PostgreSql::new(&id, dsns, place, directory, catalog.clone()));
         let cluster: Arc<ClusterId> = Arc::default();
-        let primary = primary.map(|dsn| -> Arc<dyn Engine> {
+        let primary = primary.map(|dsns| -> Arc<dyn Engine> {
             let directory = PgDirectory::default();
             let catalog = CatalogReader::new(Box::new(directory.clone()));
-            let server = PostgreSql::new(&id, vec![dsn], Place::default(), directory, catalog);
-            Arc::new(server.of_cluster(Arc::clone(&cluster)))
+            let server = PostgreSql::new(&id, dsns, Place::default(), directory, catalog);
+            Arc::new(server.primary_of(Arc::clone(&cluster)))
         });
         Ok(Self { database: Database::new(id, engine, catalog, primary, cluster) })
     }
@@ -159,6 +162,9 @@ mod tests {
     fn settings_are_checked_without_a_connection_and_without_telling_them() {
         assert_eq!(findings("dsn: postgresql://blameio:geheim@db7/postgres?sslmode=verify-full"), "");
         assert_eq!(findings("dsn: postgresql://blameio:ge%3Fheim@db7/postgres?sslmode=verify-ca"), "");
+        let either =
+            "primary_dsn: postgresql://blameio:geheim@db7,db8/postgres?target_session_attrs=read-write";
+        assert_eq!(findings(either), "");
         assert_eq!(findings("{}"), "");
         for bad in [
             "dsn: mysql://blameio:geheim@db7/",
@@ -168,6 +174,8 @@ mod tests {
             "dsn: postgresql://blameio:x@geheim@db7/",
             "dsn: postgresql://blameio:geheim@db7:port/",
             "primary_dsn: postgresql://blameio:geheim@db7/?sslmode=geheim",
+            "primary_dsn: postgresql://blameio:geheim@db7,db7/?target_session_attrs=standby",
+            "dsn: postgresql://blameio:geheim@db7,db7/?target_session_attrs=read-write",
             "data_directory: geheim",
         ] {
             let found = findings(bad);

@@ -98,9 +98,10 @@ impl PostgreSql {
         }
     }
 
-    /// A server that must be of this cluster.
-    pub(crate) fn of_cluster(mut self, cluster: Arc<ClusterId>) -> Self {
+    /// A server that must be the primary of this cluster.
+    pub(crate) fn primary_of(mut self, cluster: Arc<ClusterId>) -> Self {
         self.cluster = cluster;
+        self.link.reach().must_be_primary();
         self
     }
 }

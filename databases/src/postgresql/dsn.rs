@@ -1,4 +1,5 @@
-//! Connection strings of PostgreSQL, as URLs. `sslmode` and `sslrootcert` are read here, the rest by the driver.
+//! Connection strings of PostgreSQL, as URLs. `sslmode`, `sslrootcert` and `target_session_attrs` are read here, the rest by
+//! the driver. Each leads to one host: of a string with several one is made for each.
 //!
 //! No error and no `Debug` shows any part of the string but host and port.
 
@@ -35,7 +36,7 @@ pub(crate) enum Roots {
     File(PathBuf),
 }
 
-/// A connection string.
+/// A connection string, of one host.
 #[derive(Clone)]
 pub(crate) struct Dsn {
     pub(crate) config: Config,
@@ -54,7 +55,6 @@ const IGNORED: &[&str] = &[
     "sslcompression",
     "sslsni",
     "ssl_min_protocol_version",
-    "target_session_attrs",
 ];
 
 /// Options that would change what the operator asked for if they were ignored.
@@ -76,22 +76,43 @@ impl Dsn {
         postgresql://blameio:PASSWORD@db.example.org:5432/postgres?sslmode=verify-full, with the characters \
         : / ? # @ % of the password percent-encoded";
 
-    /// Reads a connection string.
+    /// Reads the connection string of one server.
     pub(crate) fn parse(dsn: &Secret) -> Result<Self, DatabaseError> {
+        let (mut dsns, _) = Self::hosts(dsn)?;
+        match (dsns.pop(), dsns.is_empty()) {
+            (Some(dsn), true) => Ok(dsn),
+            _ => Err(refuse("it names several hosts, and one server is meant; declare a database for each")),
+        }
+    }
+
+    /// Reads the connection string of a primary: one for each of its hosts, any of which may be it.
+    pub(crate) fn parse_primary(dsn: &Secret) -> Result<Vec<Self>, DatabaseError> {
+        let (dsns, wanted) = Self::hosts(dsn)?;
+        // The primary is meant in any case.
+        match wanted.as_deref() {
+            None | Some("any" | "read-write" | "primary") => Ok(dsns),
+            _ => Err(refuse("target_session_attrs must be read-write, primary or any: a primary is meant")),
+        }
+    }
+
+    /// One for each host, in their order, and what `target_session_attrs` says.
+    fn hosts(dsn: &Secret) -> Result<(Vec<Self>, Option<String>), DatabaseError> {
         scheme(dsn.expose())?;
         is_encoded(dsn.expose())?;
         let (text, options) = dsn.expose().split_once('?').unwrap_or((dsn.expose(), ""));
-        let (mut tls, mut roots) = (None, None);
-        let mut kept = Vec::new();
+        let (mut tls, mut roots, mut wanted) = (None, None, None);
+        let (mut kept, mut places) = (Vec::new(), Vec::new());
         for option in options.split('&').filter(|option| !option.is_empty()) {
             let (key, value) = option.split_once('=').unwrap_or((option, ""));
             match key {
                 "sslmode" => tls = Some(tls_mode(value)?),
                 "sslrootcert" => roots = Some(decode(value)?),
+                "target_session_attrs" => wanted = Some(value.to_owned()),
                 _ if IGNORED.contains(&key) => {}
                 _ if REFUSED.contains(&key) => {
                     return Err(refuse(format!("the option {key} is not supported")));
                 }
+                "host" | "hostaddr" | "port" => places.push(option),
                 _ => kept.push(option),
             }
         }
@@ -104,16 +125,8 @@ impl Dsn {
             (TlsMode::Require, Roots::File(_)) => TlsMode::VerifyCa,
             (tls, _) => tls,
         };
-        let url = if kept.is_empty() { text.to_owned() } else { format!("{text}?{}", kept.join("&")) };
-        // The driver's own error may quote what it does not understand, which may be half a password.
-        let mut config: Config = url.parse().map_err(|_| {
-            refuse(
-                "host, port, or an option after '?' cannot be read, or the password is not percent-encoded",
-            )
-        })?;
-        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
-            return Err(refuse("it names no host"));
-        }
+        let all = read(text, &[&kept[..], &places[..]].concat())?;
+        let mut config = read(&without_hosts(text), &kept)?;
         if config.get_user().is_none() {
             config.user(operating_system_user());
         }
@@ -121,15 +134,48 @@ impl Dsn {
             // libpq would take the user's name; that database need not exist, this one does.
             config.dbname("postgres");
         }
-        // As libpq has it: there is no TLS on a Unix socket, whatever is asked for.
-        let sockets = config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_)));
-        let tls = if sockets && config.get_hostaddrs().is_empty() { TlsMode::Disable } else { tls };
-        config.ssl_mode(match tls {
-            TlsMode::Disable => SslMode::Disable,
-            TlsMode::Prefer => SslMode::Prefer,
-            TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => SslMode::Require,
-        });
-        Ok(Self { config, tls, roots })
+        // A port may stand alone before the path where the host is an option.
+        let named = |host: &&Host| !matches!(host, Host::Tcp(name) if name.is_empty());
+        let hosts: Vec<_> = all.get_hosts().iter().filter(named).collect();
+        let (addresses, ports) = (all.get_hostaddrs(), all.get_ports());
+        let count = hosts.len().max(addresses.len());
+        if count == 0 {
+            return Err(refuse("it names no host"));
+        }
+        let odd = |length: usize| length != 0 && length != count;
+        let joined = |host: &&Host| matches!(host, Host::Tcp(name) if name.contains(','));
+        if odd(hosts.len()) || odd(addresses.len()) || (ports.len() != 1 && odd(ports.len())) {
+            return Err(refuse("its hosts, addresses and ports do not go together"));
+        }
+        if hosts.iter().any(joined) {
+            return Err(refuse("several hosts must stand before the path, as host1:5432,host2:5432"));
+        }
+        let one = |at: usize| {
+            let mut config = config.clone();
+            match hosts.get(at) {
+                Some(Host::Tcp(name)) => {
+                    config.host(name);
+                }
+                Some(Host::Unix(path)) => {
+                    config.host_path(path);
+                }
+                None => {}
+            }
+            if let Some(address) = addresses.get(at) {
+                config.hostaddr(*address);
+            }
+            config.port(ports.get(at).or(ports.first()).copied().unwrap_or(5432));
+            // As libpq has it: there is no TLS on a Unix socket, whatever is asked for.
+            let socket = matches!(hosts.get(at), Some(Host::Unix(_))) && addresses.is_empty();
+            let tls = if socket { TlsMode::Disable } else { tls };
+            config.ssl_mode(match tls {
+                TlsMode::Disable => SslMode::Disable,
+                TlsMode::Prefer => SslMode::Prefer,
+                TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => SslMode::Require,
+            });
+            Self { config, tls, roots: roots.clone() }
+        };
+        Ok(((0..count).map(one).collect(), wanted))
     }
 
     /// Host name, address or socket directory, and port.
@@ -157,6 +203,22 @@ impl fmt::Debug for Dsn {
 
 fn refuse(reason: impl Into<String>) -> DatabaseError {
     DatabaseError::Dsn { reason: reason.into() }
+}
+
+/// The driver's own error may quote what it does not understand, which may be half a password.
+fn read(text: &str, options: &[&str]) -> Result<Config, DatabaseError> {
+    let url = if options.is_empty() { text.to_owned() } else { format!("{text}?{}", options.join("&")) };
+    url.parse().map_err(|_| {
+        refuse("host, port, or an option after '?' cannot be read, or the password is not percent-encoded")
+    })
+}
+
+/// A connection string without its hosts.
+fn without_hosts(text: &str) -> String {
+    let (scheme, rest) = text.split_once("://").unwrap_or_default();
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let user = authority.split_once('@').map_or(String::new(), |(user, _)| format!("{user}@"));
+    format!("{scheme}://{user}{path}")
 }
 
 fn scheme(text: &str) -> Result<(), DatabaseError> {
@@ -307,9 +369,51 @@ mod tests {
         for text in [
             "postgresql://blameio:a%40b%2Fc%23d%3Fe@db7/postgres",
             "postgresql://blameio:a:b,c!$&'()*+;=~@db7/postgres",
-            "postgresql://blameio@[::1]:5432,db-7.example.org:5433/postgres",
+            "postgresql://blameio@[::1]:5432/postgres",
         ] {
             assert!(parse(text).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn each_host_of_a_primary_is_asked_by_its_own_name_and_one_server_has_one() {
+        let asked = |text: &str| {
+            let dsns = Dsn::parse_primary(&Secret::new(text)).map_err(|error| error.to_string())?;
+            assert!(
+                dsns.iter().all(|dsn| dsn.config.get_hosts().len() + dsn.config.get_hostaddrs().len() == 1)
+            );
+            assert!(
+                dsns.iter()
+                    .all(|dsn| dsn.config.get_user() == Some("a") && dsn.config.get_ports().len() == 1)
+            );
+            Ok::<_, String>(dsns.iter().map(Dsn::server).collect::<Vec<_>>())
+        };
+        for (text, servers) in [
+            ("postgresql://a:b%40@h1,h2:5433/x?target_session_attrs=read-write", vec!["h1:5432", "h2:5433"]),
+            (
+                "postgresql://a@[::1]:5432,db-7:5433?target_session_attrs=primary&connect_timeout=2",
+                vec!["::1:5432", "db-7:5433"],
+            ),
+            (
+                "postgresql://a@/x?hostaddr=10.0.0.1,10.0.0.2&port=6000&target_session_attrs=any",
+                vec!["10.0.0.1:6000", "10.0.0.2:6000"],
+            ),
+        ] {
+            assert_eq!(asked(text), Ok(servers.into_iter().map(str::to_owned).collect()), "{text}");
+            assert!(parse(text).unwrap_err().to_string().contains("several hosts"), "{text}");
+        }
+        assert_eq!(asked("postgresql://a@h1/x"), Ok(vec!["h1:5432".to_owned()]));
+        assert_eq!(parse("postgresql://a@:5433/x?host=%2Frun%2Fpg").unwrap().server(), "/run/pg:5433");
+        let dsn = parse("postgresql://a:b%40@h1:7/x?sslmode=require&target_session_attrs=any").unwrap();
+        assert_eq!((dsn.config.get_password(), dsn.config.get_dbname()), (Some(&b"b@"[..]), Some("x")));
+        for text in [
+            "postgresql://a@h1,h2/x?target_session_attrs=standby",
+            "postgresql://a@h1/x?target_session_attrs=read-only",
+            "postgresql://a@/x?host=h1,h2",
+            "postgresql://a@h1,h2/x?port=1",
+            "postgresql://a@h1/x?hostaddr=10.0.0.1,10.0.0.2",
+        ] {
+            assert!(Dsn::parse_primary(&Secret::new(text)).is_err(), "{text}");
         }
     }
 

@@ -36,11 +36,9 @@ const STARTUP: &str = "SELECT pid FROM pg_catalog.pg_stat_get_activity(NULL) WHE
 const INFO: &str = "SELECT w.sender_host, w.sender_port, w.slot_name, w.received_tli, w.status, \
      (SELECT setting::int8 FROM pg_catalog.pg_settings WHERE name = 'recovery_min_apply_delay') \
      FROM (SELECT 1) one LEFT JOIN pg_catalog.pg_stat_get_wal_receiver() w ON true";
-/// Nothing where the server is in recovery: an error would be a line in its log each time.
-const FLUSHED: &str = "SELECT p.flushed, CASE WHEN p.flushed IS NOT NULL THEN \
-     ('x' || substr(pg_catalog.pg_walfile_name(p.flushed), 1, 8))::bit(32)::int4 END \
-     FROM (SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_current_wal_flush_lsn() END \
-     AS flushed) p";
+/// Asked of a primary only: of a standby it would be an error and a line in its log.
+const FLUSHED: &str = "SELECT p.flushed, ('x' || substr(pg_catalog.pg_walfile_name(p.flushed), 1, 8))::bit(32)::int4 \
+     FROM (SELECT pg_catalog.pg_current_wal_flush_lsn() AS flushed) p";
 
 /// The middle of a question's round trip, on both clocks.
 struct Middle {
@@ -122,19 +120,10 @@ pub(super) async fn flushed(link: &Link, cluster: &ClusterId) -> Result<PrimaryP
     // The session is opened first, so that the round trip is the question's alone.
     let session = link.session().await?;
     cluster::expect(link, &session, cluster).await?;
-    let in_recovery = || {
-        let (host, port) = link.address();
-        DatabaseError::InRecovery { server: format!("{host}:{port}") }
-    };
     let middle = Middle::begin();
-    let row = link.row("the flushed position", FLUSHED, &[]).await.map_err(|error| match error {
-        DatabaseError::Query { code, .. } if code == "55000" => in_recovery(),
-        error => error,
-    })?;
+    let row = link.row("the flushed position", FLUSHED, &[]).await?;
     let (monotonic, at) = middle.end();
-    let (Some(flushed), Some(timeline)) = (row.read::<Option<PgLsn>>(0)?, row.read::<Option<i32>>(1)?) else {
-        return Err(in_recovery());
-    };
+    let (flushed, timeline): (PgLsn, i32) = (row.read(0)?, row.read(1)?);
     Ok(PrimaryPosition { monotonic, at, flushed: flushed.into(), timeline: timeline.cast_unsigned() })
 }
 

@@ -22,6 +22,9 @@ use crate::error::DatabaseError;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// Longest pause while nobody answers: a refused connect costs nothing, and a restart is noticed soon.
 const DOWN_PAUSE: Duration = Duration::from_secs(5);
+/// Longest pause while a server answers that is no primary: it may be promoted at any time, and a name may lead to
+/// another one soon.
+const STANDBY_PAUSE: Duration = Duration::from_secs(2);
 /// Longest pause while the server refuses: each attempt is a line in its log.
 const REFUSED_PAUSE: Duration = Duration::from_mins(1);
 
@@ -38,6 +41,8 @@ pub(super) struct Reach {
     name: String,
     /// Whether the operator gave a connection string, so that discovery has no say.
     declared: bool,
+    /// Whether a server in recovery is not the one that is meant.
+    primary: AtomicBool,
     dsns: RwLock<Vec<Dsn>>,
     preferred: AtomicUsize,
     backoff: Mutex<Backoff>,
@@ -53,6 +58,7 @@ impl Reach {
         Self {
             name,
             declared: !dsns.is_empty(),
+            primary: AtomicBool::new(false),
             dsns: RwLock::new(dsns),
             preferred: AtomicUsize::new(0),
             backoff: Mutex::default(),
@@ -80,6 +86,11 @@ impl Reach {
 
     pub(super) fn is_declared(&self) -> bool {
         self.declared
+    }
+
+    /// From now on a server in recovery is passed over.
+    pub(super) fn must_be_primary(&self) {
+        self.primary.store(true, Ordering::Relaxed);
     }
 
     /// What discovery says about a server that was declared without a connection string.
@@ -138,7 +149,10 @@ impl Reach {
         for at in order {
             let dsn = &dsns[at];
             let opened = match self.connectors.get(dsn.tls, &dsn.roots).await {
-                Ok(connector) => Session::open(dsn, connector, limits, database, &self.own).await,
+                Ok(connector) => {
+                    let opened = Session::open(dsn, connector, limits, database, &self.own).await;
+                    self.meant(dsn, opened).await
+                }
                 Err(reason) => Err(DatabaseError::Connect {
                     server: dsn.server(),
                     reason,
@@ -152,7 +166,9 @@ impl Reach {
                     (backoff.until, backoff.last) = (None, None);
                     return Ok(session);
                 }
-                Err(error) => first = first.or(Some(error)),
+                // Of a standby the others matter: one of them should have been the primary.
+                Err(error) if first.as_ref().is_none_or(is_standby) => first = Some(error),
+                Err(_) => {}
             }
         }
         let error = first.unwrap_or_else(|| self.unknown("set dsn"));
@@ -163,6 +179,25 @@ impl Reach {
             self.failed(&error);
         }
         Err(error)
+    }
+
+    /// The session, if it leads to the server that was meant. One with a standby is not kept: after a failover the name
+    /// may lead to it for a while, and only who connects anew looks the name up again.
+    async fn meant(
+        &self,
+        dsn: &Dsn,
+        opened: Result<Session, DatabaseError>,
+    ) -> Result<Session, DatabaseError> {
+        if self.primary.load(Ordering::Relaxed)
+            && let Ok(session) = &opened
+        {
+            let rows =
+                session.rows("whether it is a primary", "SELECT pg_catalog.pg_is_in_recovery()", &[]).await?;
+            if rows.first().map(|row| row.read(0)).transpose()? != Some(false) {
+                return Err(DatabaseError::InRecovery { server: dsn.server() });
+            }
+        }
+        opened
     }
 
     pub(super) fn unknown(&self, remedy: &str) -> DatabaseError {
@@ -187,9 +222,14 @@ impl Reach {
         let longest = match error {
             DatabaseError::Refused { code, .. } if !code.starts_with("57P") => REFUSED_PAUSE,
             DatabaseError::AnotherCluster { .. } => REFUSED_PAUSE,
+            DatabaseError::InRecovery { .. } => STANDBY_PAUSE,
             _ => DOWN_PAUSE,
         };
-        let pause = FIRST_PAUSE.saturating_mul(1 << backoff.failures.min(16)).min(longest);
+        // Who is of another cluster has answered, which begins the pauses anew; so they do not grow to a minute by themselves.
+        let pause = match error {
+            DatabaseError::AnotherCluster { .. } => longest,
+            _ => FIRST_PAUSE.saturating_mul(1 << backoff.failures.min(16)).min(longest),
+        };
         backoff.failures = backoff.failures.saturating_add(1);
         backoff.until = Some(Instant::now() + pause);
         backoff.last = Some(error.clone());
@@ -200,6 +240,10 @@ impl Reach {
     pub(super) fn answered(&self) {
         self.backoff.lock().unwrap_or_else(PoisonError::into_inner).failures = 0;
     }
+}
+
+fn is_standby(error: &DatabaseError) -> bool {
+    matches!(error, DatabaseError::InRecovery { .. })
 }
 
 #[cfg(test)]

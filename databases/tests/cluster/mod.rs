@@ -91,6 +91,10 @@ impl Cluster {
         self.run("pg_ctl", &["-D", &directory, "-w", "-m", "fast", "stop"]);
     }
 
+    pub(crate) fn promote(&self, server: &Server) {
+        self.run("pg_ctl", &["-D", &server.directory.display().to_string(), "-w", "promote"]);
+    }
+
     fn command(&self, program: &str, arguments: &[&str]) -> Command {
         let program = Path::new(PROGRAMS).join(program);
         let mut command = if nix::unistd::geteuid().is_root() {
@@ -102,6 +106,31 @@ impl Cluster {
         };
         command.args(arguments).current_dir(self.root.path()).env("LC_ALL", "C");
         command
+    }
+
+    /// Starts a server as a container's would be: in network, host name and mounts of its own. `None`, and says so, where
+    /// that may not be done.
+    pub(crate) fn up_in_container(&self, server: &Server, name: &str) -> Option<()> {
+        let (file, log) = (self.root.path().join("hostname"), server.directory.join("server.log"));
+        std::fs::write(&file, name).unwrap();
+        let (directory, log) = (server.directory.display().to_string(), log.display().to_string());
+        let start = self.command("pg_ctl", &["-D", &directory, "-l", &log, "-w", "-t", "60", "start"]);
+        let mut command = Command::new("unshare");
+        command.args([
+            "--net",
+            "--uts",
+            "--mount",
+            "sh",
+            "-c",
+            "mount --bind \"$0\" /etc/hostname && exec \"$@\"",
+        ]);
+        command.arg(&file).arg(start.get_program()).args(start.get_args()).current_dir(self.root.path());
+        let started = command.env("LC_ALL", "C").stdout(std::process::Stdio::null()).status();
+        if !started.is_ok_and(|status| status.success()) {
+            eprintln!("SKIPPED {name}: namespaces may not be made here");
+            return None;
+        }
+        Some(())
     }
 
     fn run(&self, program: &str, arguments: &[&str]) {

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -17,6 +17,8 @@ use tokio::{
 
 pub(crate) struct Wire {
     pub(crate) port: u16,
+    /// Port of the server that new connections lead to.
+    server: Arc<AtomicU16>,
     /// Connections up to this number carry nothing any more.
     silent: watch::Sender<usize>,
     accepted: Arc<AtomicUsize>,
@@ -30,6 +32,7 @@ impl Wire {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let wire = Self {
             port: listener.local_addr().unwrap().port(),
+            server: Arc::new(AtomicU16::new(server)),
             silent: watch::Sender::new(0),
             accepted: Arc::default(),
             open: Arc::default(),
@@ -37,13 +40,14 @@ impl Wire {
         };
         let (accepted, open, delay) =
             (Arc::clone(&wire.accepted), Arc::clone(&wire.open), Arc::clone(&wire.delay));
-        let silent = wire.silent.subscribe();
+        let (silent, server) = (wire.silent.subscribe(), Arc::clone(&wire.server));
         tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
                 let number = accepted.fetch_add(1, Ordering::SeqCst) + 1;
                 open.fetch_add(1, Ordering::SeqCst);
                 let (open, silent) = (Arc::clone(&open), silent.clone());
                 let delay = Duration::from_millis(delay.load(Ordering::SeqCst));
+                let server = server.load(Ordering::SeqCst);
                 tokio::spawn(async move {
                     sleep(delay).await;
                     carry(near, server, number, silent).await;
@@ -67,6 +71,12 @@ impl Wire {
     /// From now on nothing passes through the connections that there are; new ones are well.
     pub(crate) fn silence(&self) {
         self.silent.send_replace(self.accepted());
+    }
+
+    /// From now on it leads to another server, as a name does after a failover; the connections that there are end.
+    pub(crate) fn lead_to(&self, server: u16) {
+        self.server.store(server, Ordering::SeqCst);
+        self.silence();
     }
 
     pub(crate) fn delay(&self, delay: Duration) {

@@ -92,6 +92,82 @@ async fn a_wrong_primary_is_noticed() {
     }
 }
 
+/// A replica whose primary is asked through a connection string of the test's own.
+async fn asking(cluster: &Cluster, primary: &str) -> Watched {
+    let dsn = Some(cluster.replica.dsn("postgres"));
+    let primary_dsn = Some(Secret::new(format!("postgresql://postgres@{primary}")));
+    watch(DatabaseSettings { dsn, primary_dsn, data_directory: None }).await
+}
+
+/// Waits until the primary answers, and tells its timeline and how long it took.
+async fn primary_answers(watched: &Watched, what: &str) -> (u32, Duration) {
+    let (begun, sampler) = (Instant::now(), watched.database.primary().unwrap());
+    let position = until(what, async || timeout(LOOK, sampler.clone().flushed()).await.ok()?.ok()).await;
+    (position.timeline, begun.elapsed())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_failover_the_primary_is_found_again_within_seconds_and_without_a_storm() {
+    let test = "after_a_failover_the_primary_is_found_again_within_seconds_and_without_a_storm";
+    let Some(cluster) = Cluster::start(test) else { return };
+    let wire = Wire::to(cluster.primary.port).await;
+    let watched = asking(&cluster, &format!("127.0.0.1:{}/postgres", wire.port)).await;
+    primary_answers(&watched, "the primary answers").await;
+    let sampler = watched.database.primary().unwrap();
+    let in_recovery = async || {
+        let error = timeout(LOOK, sampler.clone().flushed()).await.ok()?.err()?;
+        matches!(error.root(), DatabaseError::InRecovery { .. }).then_some(())
+    };
+
+    // The name leads to a standby for a while.
+    wire.lead_to(cluster.replica.port);
+    until("the standby is told", in_recovery).await;
+    let (begun, before) = (Instant::now(), wire.accepted());
+    while begun.elapsed() < Duration::from_secs(6) {
+        assert!(sampler.clone().flushed().await.is_err());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let connections = wire.accepted() - before;
+    assert!((2..=6).contains(&connections), "{connections} connections in 6 s");
+    wire.lead_to(cluster.primary.port);
+    let (timeline, took) = primary_answers(&watched, "the name leads to the primary again").await;
+    assert!(timeline == 1 && took < Duration::from_secs(4), "{took:?}");
+
+    // A standby that is promoted is the primary.
+    wire.lead_to(cluster.replica.port);
+    until("the standby is told again", in_recovery).await;
+    cluster.promote(&cluster.replica);
+    let (timeline, took) = primary_answers(&watched, "the promotion is noticed").await;
+    assert!(timeline == 2 && took < Duration::from_secs(4), "{took:?}");
+    watched.extension.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_hosts_the_primary_is_asked() {
+    let Some(cluster) = Cluster::start("of_several_hosts_the_primary_is_asked") else { return };
+    let hosts = format!("127.0.0.1:{},127.0.0.1:{}", cluster.replica.port, cluster.primary.port);
+    for attributes in ["", "?target_session_attrs=read-write"] {
+        let watched = asking(&cluster, &format!("{hosts}/postgres{attributes}")).await;
+        assert_eq!(watched.database.primary().unwrap().flushed().await.unwrap().timeline, 1);
+        watched.extension.shutdown().await;
+    }
+    // Where none of them is a primary, the one that cannot be reached is told: it should be.
+    let watched = asking(&cluster, &format!("{hosts}/postgres")).await;
+    primary_answers(&watched, "the primary answers").await;
+    cluster.down(&cluster.primary);
+    let (sampler, down) =
+        (watched.database.primary().unwrap(), format!("127.0.0.1:{}", cluster.primary.port));
+    until("the primary that is down is told", async || {
+        let error = sampler.clone().flushed().await.err()?;
+        matches!(error.root(), DatabaseError::Connect { server, .. } if *server == down).then_some(())
+    })
+    .await;
+    cluster.promote(&cluster.replica);
+    let (timeline, _) = primary_answers(&watched, "the promoted one is asked").await;
+    assert_eq!(timeline, 2);
+    watched.extension.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_that_may_little_is_told_what_can_be_told() {
     let Some(cluster) = Cluster::start("a_role_that_may_little_is_told_what_can_be_told") else { return };
