@@ -126,7 +126,6 @@ impl Loader {
                 Err(error) => failed = failed.or(Some(error)),
             }
         }
-        self.directory.limit(&known.places.keys().copied().collect());
         // Where the agent is let in nowhere, that is the failure; where somewhere, the others are left alone.
         match failed.or(if read == 0 { refused } else { None }) {
             Some(error) => Err(error),
@@ -141,6 +140,7 @@ impl Loader {
             Ok((place.oid, place))
         };
         known.places = rows.iter().map(place).collect::<Result<_, DatabaseError>>()?;
+        self.directory.listed(&known.places.keys().copied().collect(), Instant::now());
         match self.link.rows("its tablespaces", TABLESPACES, &[]).await {
             Ok(rows) => {
                 let location = |row: &Answer| Ok((row.read(0)?, row.read(1)?));

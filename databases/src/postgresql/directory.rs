@@ -4,6 +4,7 @@ use std::{
     collections::{HashMap, HashSet},
     fmt,
     sync::{Arc, PoisonError, RwLock},
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -16,6 +17,9 @@ use crate::catalog::{Directory, FileKey, FileRef, Object, Space};
 
 /// Most rows that are kept of a server, whatever look-ups have added to what was read ahead.
 const KEPT_ROWS: usize = 400_000;
+
+/// Names of what is dropped are kept so long at least: until the last that is told of a removed file has been told.
+pub(super) const KEPT_FOR: Duration = Duration::from_mins(10);
 
 /// One row of a reading.
 pub(super) struct Row {
@@ -83,6 +87,8 @@ struct State {
     /// By database; number 0 holds the shared relations.
     databases: HashMap<u32, Relations>,
     former: Former,
+    /// Databases that are not there any more, and since when that is known.
+    gone: HashMap<u32, Instant>,
     spaces: Spaces,
 }
 
@@ -114,7 +120,7 @@ impl State {
 
     fn keep(&mut self, database: u32, files: Vec<(File, Object)>) {
         for (file, object) in files {
-            self.former.keep(database, file, object);
+            self.former.keep(database, file, object, Instant::now());
         }
     }
 
@@ -175,7 +181,7 @@ impl PgDirectory {
                 let (at, name) = if row.shared { (0, "") } else { (database, name) };
                 let known = state.databases.entry(at).or_insert_with(|| Relations::new(name));
                 if let Some((file, object)) = known.insert(row.oid, row.relation) {
-                    state.former.keep(at, file, object);
+                    state.former.keep(at, file, object, Instant::now());
                 }
             }
             state.bound();
@@ -200,14 +206,17 @@ impl PgDirectory {
         self.add(database, name, shared, |_| {});
     }
 
-    /// Forgets databases that are not there any more, but for the names of their files.
-    pub(super) fn limit(&self, databases: &HashSet<u32>) {
+    /// These databases there are now. Names in those that are not there any more are kept as long as of their files
+    /// something may be told.
+    pub(super) fn listed(&self, databases: &HashSet<u32>, now: Instant) {
         self.change(|state| {
-            let gone: Vec<_> =
-                state.databases.extract_if(|oid, _| *oid != 0 && !databases.contains(oid)).collect();
-            for (oid, known) in gone {
-                state.keep(oid, known.files_gone_in(&Relations::new("")));
+            let State { databases: known, gone, .. } = state;
+            for oid in known.keys().filter(|oid| **oid != 0 && !databases.contains(oid)) {
+                gone.entry(*oid).or_insert(now);
             }
+            gone.retain(|oid, _| !databases.contains(oid));
+            known.retain(|oid, _| gone.get(oid).is_none_or(|since| now.duration_since(*since) < KEPT_FOR));
+            gone.retain(|oid, _| known.contains_key(oid));
         });
     }
 
@@ -315,8 +324,24 @@ mod tests {
         assert_eq!(table(&directory, "base/5/1").as_deref(), Some("t1"));
         directory.add(5, "shop", vec![row(3, 1, PG_DEFAULT)], |_| {});
         assert_eq!(table(&directory, "base/5/1").as_deref(), Some("t3"));
-        directory.limit(&HashSet::new());
+        let now = Instant::now();
+        directory.listed(&HashSet::new(), now);
         assert_eq!(table(&directory, "base/5/1").as_deref(), Some("t3"), "of a dropped database");
+        directory.listed(&HashSet::from([5]), now + KEPT_FOR / 2);
+        directory.listed(&HashSet::new(), now + KEPT_FOR);
+        assert_eq!(table(&directory, "base/5/1").as_deref(), Some("t3"), "of one that is back");
+    }
+
+    #[test]
+    fn a_dropped_database_takes_no_memory_for_ever() {
+        let directory = PgDirectory::default();
+        let now = Instant::now();
+        for database in 5..100 {
+            directory.take(database, "shop", read(1..100, true));
+            directory.listed(&HashSet::from([4, database]), now + KEPT_FOR * (database - 5));
+        }
+        let kept = directory.look(|state| (state.databases.len(), state.gone.len()));
+        assert_eq!(kept, (2, 1), "the last, and the one before it");
     }
 
     #[test]
