@@ -35,6 +35,8 @@ pub struct DiscoveredServer {
     pub is_standby: bool,
     /// Whether it shares the agent's network, so that its port on the loopback address is its own.
     pub same_network: bool,
+    /// Name of its container, where its network is not this host's.
+    pub container: Option<String>,
     /// Name for its extension: `postgresql_5432`, made longer where two would be the same.
     pub suggested_name: String,
     /// Connection strings worth trying, best first.

@@ -90,6 +90,14 @@ pub(crate) fn share_namespace(pid: u32, kind: &str) -> bool {
     matches!((own, other), (Ok(own), Ok(other)) if own == other)
 }
 
+/// Whether a process has another namespace than the host's first process; `false` where that may not be looked at.
+pub(crate) fn is_apart(pid: u32, kind: &str) -> bool {
+    let of = |process: &str| fs::read_link(format!("/proc/{process}/ns/{kind}"));
+    // Who may not look at the first process compares with itself.
+    let host = of("1").or_else(|_| of("self"));
+    matches!((host, of(&pid.to_string())), (Ok(host), Ok(own)) if host != own)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

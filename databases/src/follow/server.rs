@@ -53,6 +53,8 @@ struct Follower {
     engine: Arc<dyn Engine>,
     local: Option<Local>,
     identity: Option<Arc<ServerIdentity>>,
+    /// Its address on this host. Once told it stays, whoever else is started or stopped.
+    address: Option<String>,
     remote: bool,
     /// When a server that should be on this host was last looked for.
     looked: Option<Instant>,
@@ -83,6 +85,7 @@ pub(crate) async fn server(
         engine,
         local: None,
         identity: None,
+        address: None,
         remote: false,
         looked: None,
         begun: Instant::now(),
@@ -146,7 +149,7 @@ impl Follower {
         let found = discover_in_background().await;
         if let Some(server) = self.engine.locate(&found).await {
             self.said_find.success(&self.id, TASK);
-            return self.found(server).await;
+            return self.found(server, &found).await;
         }
         let identifier = match self.engine.system_identifier().await {
             Ok(identifier) => identifier,
@@ -161,10 +164,10 @@ impl Follower {
         // It may have been started between the two questions; who answers now can be seen now.
         let found = discover_in_background().await;
         match self.engine.locate(&found).await {
-            Some(server) => self.found(server).await,
+            Some(server) => self.found(server, &found).await,
             None => {
                 self.remote = true;
-                self.identify(identifier, &Place::Remote, 0);
+                self.identify(identifier, &Place::Remote, self.engine.address());
                 if self.engine.is_on_this_host().await {
                     self.looked = Some(Instant::now());
                     tracing::warn!(
@@ -190,27 +193,28 @@ impl Follower {
         if let Some(server) = self.engine.locate(&found).await {
             // To be seen is not to be restarted.
             (self.remote, self.looked, self.mark) = (false, None, None);
-            self.found(server).await;
+            self.found(server, &found).await;
         }
     }
 
-    async fn found(&mut self, server: Arc<DiscoveredServer>) {
+    async fn found(&mut self, server: Arc<DiscoveredServer>, found: &[Arc<DiscoveredServer>]) {
         let Some(started) = processes::started(server.pid).await else { return };
         let (device, inode) = server.data_directory_id;
         let place = Place::Local(device, inode);
-        self.identify(server.system_identifier, &place, server.port);
+        let (host, port) = self.engine.address();
+        let port = if port == 0 { server.port } else { port };
+        let address =
+            self.address.get_or_insert_with(|| identity::local_address(&server, (&host, port), found));
+        let address = (address.clone(), port);
+        self.identify(server.system_identifier, &place, address);
         self.mark_incarnation(server.pid, server.started, place);
         tracing::info!(server = %self.id, pid = server.pid, "found on this host");
         self.asked_roles = None;
         self.local = Some(Local { server, started, processes: HashMap::new() });
     }
 
-    fn identify(&mut self, system_identifier: Option<u64>, place: &Place, port: u16) {
+    fn identify(&mut self, system_identifier: Option<u64>, place: &Place, address: (String, u16)) {
         self.cluster.set(system_identifier);
-        let mut address = self.engine.address();
-        if address.1 == 0 {
-            address.1 = port;
-        }
         let name = if self.id.name().is_empty() { self.id.kind() } else { self.id.name() };
         let identity = identity::identity(name, self.engine.system(), system_identifier, place, address);
         self.identity = Some(Arc::new(identity));

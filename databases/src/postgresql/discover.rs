@@ -3,7 +3,12 @@
 //! Files are reached through /proc/PID, so a server in a container is found as one outside of it is. They are read as
 //! what any user may have written.
 
-use std::{collections::HashMap, fs, path::Path};
+use std::{
+    collections::HashMap,
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
 
 use super::{SYSTEM, control, dsn, postmaster};
 use crate::{discover::DiscoveredServer, owned, procfs};
@@ -16,6 +21,9 @@ const STANDBY: &[&str] = &["standby.signal", "recovery.signal", "recovery.conf"]
 
 /// Most servers of one user. Nobody runs as many on purpose, and each costs connections and memory.
 const MOST_OF_A_USER: usize = 64;
+
+/// Longest name of a host that Linux takes.
+const MOST_OF_A_NAME: usize = 64;
 
 /// Looks for postmasters.
 pub fn discover() -> Vec<DiscoveredServer> {
@@ -68,11 +76,27 @@ fn server(pid: u32) -> Option<(u32, DiscoveredServer)> {
             .and_then(|control| control::system_identifier(&control)),
         is_standby: STANDBY.iter().any(|name| directory.read(Path::new(name)).is_some()),
         same_network,
+        container: container(pid),
         suggested_name: String::new(),
         dsns: dsns(pid, file.socket_directory.as_deref(), file.port, same_network),
         socket_directory: file.socket_directory,
     };
     Some((user, server))
+}
+
+/// What a container calls itself: runtimes write it into a file of its own. Whoever made it may have written anything, so
+/// only what may be the name of a host is believed.
+fn container(pid: u32) -> Option<String> {
+    if !procfs::is_apart(pid, "net") || !procfs::is_apart(pid, "uts") {
+        return None;
+    }
+    let root = PathBuf::from(format!("/proc/{pid}/root"));
+    let owner = fs::metadata(&root).ok()?.uid();
+    let name =
+        String::from_utf8(owned::Directory::open(&root, owner)?.read(Path::new("etc/hostname"))?).ok()?;
+    let name = name.trim();
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    (!name.is_empty() && name.len() <= MOST_OF_A_NAME && name.chars().all(is_name)).then(|| name.to_owned())
 }
 
 /// The superuser that every cluster has, over the socket, then over the loopback address. Whether either may be
