@@ -1,11 +1,14 @@
 //! Whether attaching has cost the host before. A mark is on disk from shortly before the probes are attached until a
-//! while after; a mark that is found at a start means that the host or the agent did not survive it.
+//! while after; a mark that is found at a start means that the host or the agent did not survive it. Each receiver has
+//! its own, so that it neither counts the attempts of the others nor takes their marks away.
 
 use std::{
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
 };
+
+use blameio_config::ComponentId;
 
 use crate::error::ProbeError;
 
@@ -21,9 +24,11 @@ pub(crate) struct Attempts {
 }
 
 impl Attempts {
-    /// A mark in this directory, which is made if need be.
-    pub(crate) fn in_directory(directory: &Path) -> Self {
-        Self { file: directory.join(NAME) }
+    /// The mark of a receiver in this directory, which is made if need be.
+    pub(crate) fn of(receiver: &ComponentId, directory: &Path) -> Self {
+        // A name may have a slash, and two names must not become one.
+        let receiver = receiver.to_string().replace('%', "%25").replace('/', "%2F");
+        Self { file: directory.join(format!("{NAME}-{receiver}")) }
     }
 
     /// Leaves the mark, or refuses: two attempts have not been survived.
@@ -72,10 +77,27 @@ impl Attempts {
 mod tests {
     use super::*;
 
+    fn attempts(receiver: &str, directory: &Path) -> Attempts {
+        Attempts::of(&receiver.parse().unwrap(), directory)
+    }
+
+    #[test]
+    fn receivers_that_attach_together_count_their_own_attempts_only() {
+        let directory = tempfile::tempdir().unwrap();
+        let receivers = ["file_io", "file_io/b", "file_io/b/c", "file_io/b%2Fc"];
+        let marks = receivers.map(|receiver| attempts(receiver, directory.path()));
+        assert!(marks.iter().all(|mark| mark.begin().is_ok()));
+        // The power fails, and all come back.
+        assert!(marks.iter().all(|mark| mark.begin().is_ok()));
+        marks[0].survived();
+        assert!(marks[0].begin().is_ok());
+        assert!(marks[1..].iter().all(|mark| mark.begin().is_err()), "their marks are still there");
+    }
+
     #[test]
     fn after_two_attempts_that_were_not_survived_there_is_no_third() {
         let directory = tempfile::tempdir().unwrap();
-        let attempts = Attempts::in_directory(&directory.path().join("state"));
+        let attempts = attempts("file_io", &directory.path().join("state"));
         assert!(attempts.begin().is_ok());
         assert!(attempts.begin().is_ok());
         let error = attempts.begin().unwrap_err().to_string();
@@ -87,7 +109,7 @@ mod tests {
     #[test]
     fn one_that_was_survived_does_not_count() {
         let directory = tempfile::tempdir().unwrap();
-        let attempts = Attempts::in_directory(directory.path());
+        let attempts = attempts("file_io", directory.path());
         for _ in 0..5 {
             assert!(attempts.begin().is_ok());
             attempts.survived();
@@ -97,6 +119,6 @@ mod tests {
     #[test]
     fn a_directory_that_cannot_be_written_does_not_forbid_the_probes() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        assert!(Attempts::in_directory(&file.path().join("below")).begin().is_ok());
+        assert!(attempts("file_io", &file.path().join("below")).begin().is_ok());
     }
 }

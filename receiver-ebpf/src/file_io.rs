@@ -79,17 +79,17 @@ pub const FILE_IO: Factory<dyn Receiver> = Factory {
             .map(|(server, _)| server)
             .collect();
         Ok(Box::new(FileIo {
-            id: context.id,
             servers,
             interval: settings.collection_interval,
             attempts: state::directory(settings.state_directory.as_deref())
-                .map(|directory| Attempts::in_directory(&directory)),
+                .map(|directory| Attempts::of(&context.id, &directory)),
             asker: context
                 .host
                 .extensions()
                 .find_map(|(_, extension)| extension.as_any().downcast_ref::<Loader>()?.asker()),
             limits: Limits::default().times(settings.map_size_factor),
             max_cpu_percent: settings.max_cpu_percent,
+            id: context.id,
         }))
     },
 };
