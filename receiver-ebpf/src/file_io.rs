@@ -1,13 +1,16 @@
 //! `file_io`: what the probes counted, as OTLP metrics, once an interval. It knows servers only as `WatchedServer`s
 //! and files only by their identity and name; what they belong to is db_resolver's business.
 
-use std::time::{Duration, Instant};
+use std::{
+    pin::Pin,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use blameio_config::{ComponentId, Decode, Signal, settings};
 use blameio_pipeline::{
     Batch, ComponentError, Context, Control, Factory, Output, Receiver, Stability, WatchedServer,
-    schedule::until_next, state,
+    output::Refused, schedule::until_next, state,
 };
 use tokio::time::{sleep, timeout};
 
@@ -97,6 +100,9 @@ pub const FILE_IO: Factory<dyn Receiver> = Factory {
 /// Between two attempts to load probes that the kernel refused.
 const LOAD_RETRY: Duration = Duration::from_secs(30);
 
+/// A batch on its way.
+type Sending<'a> = Pin<Box<dyn Future<Output = Result<(), Refused>> + Send + 'a>>;
+
 /// Who lives so long after attaching has survived it.
 const SURVIVED: Duration = Duration::from_mins(1);
 
@@ -133,7 +139,9 @@ impl Receiver for FileIo {
         let marked = Marked { attempts: self.attempts.take(), until: Instant::now() + SURVIVED };
         let mut collection =
             Collection::new(&self.id, probes, Watch::new(self.servers), Budget::new(self.max_cpu_percent));
-        let Some(too_much) = collect(&mut collection, marked, self.interval, &output, &control).await else {
+        let Some((too_much, sending)) =
+            collect(&mut collection, marked, self.interval, &output, &control).await
+        else {
             return Ok(());
         };
         tracing::error!(
@@ -145,6 +153,16 @@ impl Receiver for FileIo {
              max_cpu_percent"
         );
         let (ends, detached) = tokio::task::block_in_place(|| collection.detach());
+        // Only now: a pipeline that blocks must not keep the probes.
+        tokio::select! {
+            biased;
+            () = control.drain.cancelled() => return Ok(()),
+            sent = sending => {
+                if let Err(refused) = sent {
+                    tracing::debug!(receiver = %self.id, %refused, "the last collection was refused");
+                }
+            }
+        }
         // The ends of the series must arrive, or what stands still is taken for measured.
         let mut batch = Batch::metrics(ends);
         loop {
@@ -160,14 +178,15 @@ impl Receiver for FileIo {
     }
 }
 
-/// Hands on what is counted, until the end (`None`) or until the probes take too much: how many percent.
-async fn collect(
+/// Hands on what is counted, until the end (`None`) or until the probes take too much: how many percent, and what is still
+/// on its way.
+async fn collect<'a>(
     collection: &mut Collection,
     mut marked: Marked,
     interval: Duration,
-    output: &Output,
+    output: &'a Output,
     control: &Control,
-) -> Option<f64> {
+) -> Option<(f64, Sending<'a>)> {
     let mut failing: Option<String> = None;
     loop {
         tokio::select! {
@@ -186,15 +205,15 @@ async fn collect(
                 // Only now: a receiver that cannot read is not alive.
                 control.heartbeat.beat();
                 failing = None;
-                match output.send(Batch::metrics(taken.request)).await {
-                    Ok(()) => collection.handed_on(&taken.exited),
-                    Err(refused) => {
+                let mut sending: Sending<'_> = Box::pin(output.send(Batch::metrics(taken.request)));
+                let judge = || tokio::task::block_in_place(|| collection.too_much());
+                match within_budget(sending.as_mut(), taken.too_much, interval, judge).await {
+                    Ok(Ok(())) => collection.handed_on(&taken.exited),
+                    Ok(Err(refused)) => {
                         let receiver = collection.receiver();
                         tracing::debug!(%receiver, %refused, "a collection was refused; sums lose nothing");
                     }
-                }
-                if taken.too_much.is_some() {
-                    return taken.too_much;
+                    Err(too_much) => return Some((too_much, sending)),
                 }
             }
             Err(error) => {
@@ -204,6 +223,26 @@ async fn collect(
                     failing = Some(error);
                 }
             }
+        }
+    }
+}
+
+/// Waits until something is done, but no longer than until the probes take too much: how many percent. They are judged
+/// once an interval.
+async fn within_budget<T>(
+    mut done: Pin<&mut (impl Future<Output = T> + ?Sized)>,
+    mut too_much: Option<f64>,
+    interval: Duration,
+    mut judge: impl FnMut() -> Option<f64>,
+) -> Result<T, f64> {
+    loop {
+        if let Some(too_much) = too_much {
+            return Err(too_much);
+        }
+        tokio::select! {
+            biased;
+            done = done.as_mut() => return Ok(done),
+            () = sleep(interval) => too_much = judge(),
         }
     }
 }
@@ -274,5 +313,40 @@ impl FileIo {
                 return None;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_millis(1);
+
+    #[tokio::test]
+    async fn a_pipeline_that_blocks_does_not_keep_the_probes() {
+        let (unblock, mut sending) = oneshot::channel();
+        let mut judged = 0;
+        let judge = || {
+            judged += 1;
+            (judged == 3).then_some(7.0)
+        };
+        let outcome =
+            timeout(Duration::from_mins(1), within_budget(Pin::new(&mut sending), None, INTERVAL, judge));
+        assert_eq!(outcome.await.unwrap(), Err(7.0));
+        // And what was on its way is not lost.
+        unblock.send("batch").unwrap();
+        assert_eq!(sending.await, Ok("batch"));
+    }
+
+    #[tokio::test]
+    async fn what_was_too_much_already_is_not_waited_for() {
+        let sending = pin!(std::future::pending::<()>());
+        assert_eq!(within_budget(sending, Some(6.0), Duration::MAX, || None).await, Err(6.0));
+        let sending = pin!(std::future::ready("sent"));
+        assert_eq!(within_budget(sending, None, Duration::MAX, || Some(6.0)).await, Ok("sent"));
     }
 }

@@ -7,7 +7,7 @@ use crate::histogram::{DURATION_OFFSET, DURATION_SCALE};
 use crate::raw::{
     DeviceCounters, DurationKey, Durations, IoCounters, IoKey, LOST_REASONS, OverflowKey, REQUEST_UNFINISHED,
 };
-use crate::types::{DeviceRow, DurationRow, IoRow, Operation, Snapshot, WriteBackRow};
+use crate::types::{CostRow, DeviceRow, DurationRow, IoRow, Operation, Snapshot, WriteBackRow};
 
 /// `None` for a record that no probe of this version writes.
 pub(crate) fn io_row(key: &IoKey, copies: &[IoCounters]) -> Option<IoRow> {
@@ -74,6 +74,11 @@ pub(crate) fn duration_row(key: &DurationKey, value: &Durations) -> Option<Durat
 }
 
 impl Probes {
+    /// What the probes have cost so far.
+    pub fn costs(&self) -> Result<Vec<CostRow>, ProbeError> {
+        cost::read(&self.maps.costs, self.way_of_calls)
+    }
+
     /// Reads everything: threads first, because their sum is tied to an instant, then the rows.
     pub fn snapshot(&mut self) -> Result<Snapshot, ProbeError> {
         self.snapshots += 1;
@@ -129,7 +134,7 @@ impl Probes {
             write_back,
             removals: self.removals,
             lost,
-            costs: cost::read(&self.maps.costs, self.way_of_calls)?,
+            costs: self.costs()?,
         })
     }
 }

@@ -89,6 +89,14 @@ impl Collection {
         Ok(Taken { request, exited: snapshot.exited_threads, too_much })
     }
 
+    /// What the probes take of the host's processors, in percent, if that is too much.
+    pub(super) fn too_much(&mut self) -> Option<f64> {
+        let costs = self.probes.costs().ok()?;
+        let too_much = self.budget.exceeded(Instant::now(), &costs);
+        self.costs = costs;
+        too_much
+    }
+
     /// The last times of threads that have ended were handed on.
     pub(super) fn handed_on(&mut self, exited: &[u32]) {
         self.watch.exited(exited, &mut self.probes);
