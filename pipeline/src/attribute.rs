@@ -7,7 +7,7 @@ pub const SERVER_ADDRESS: &str = "server.address";
 pub const SERVER_PORT: &str = "server.port";
 /// `service.name`: the database extension's name.
 pub const SERVICE_NAME: &str = "service.name";
-/// `service.instance.id`: UUID of one server instance.
+/// `service.instance.id`: UUID of one server instance, or of one `file_io` on one host.
 pub const SERVICE_INSTANCE_ID: &str = "service.instance.id";
 /// `host.name`.
 pub const HOST_NAME: &str = "host.name";

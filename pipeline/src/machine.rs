@@ -2,12 +2,17 @@
 
 use std::{fs, sync::OnceLock};
 
+use blameio_config::ComponentId;
 use opentelemetry_proto::tonic::resource::v1::Resource;
+use uuid::Uuid;
 
 use crate::{
-    attribute::{HOST_ID, HOST_NAME, SERVICE_NAME},
+    attribute::{HOST_ID, HOST_NAME, SERVICE_INSTANCE_ID, SERVICE_NAME},
     metrics::key_value,
 };
+
+/// Name space of the instance ids of who tells of a host. Made once, at random; it must never change.
+const NAMESPACE: Uuid = Uuid::from_u128(0xd1c4_6f0b_37a2_4b58_a4e9_0c85_7e21_93bd);
 
 /// The name of this host.
 pub fn host_name() -> &'static str {
@@ -28,21 +33,44 @@ pub fn host_id() -> Option<&'static str> {
     .as_deref()
 }
 
-/// The resource of what is the host's and no server's.
-pub fn host_resource() -> Resource {
-    let mut attributes = vec![key_value(SERVICE_NAME, "blameio"), key_value(HOST_NAME, host_name())];
+/// The resource of what is the host's and no server's, as a component tells it: one series for each host and component,
+/// whatever restarts.
+pub fn host_resource(component: &ComponentId) -> Resource {
+    let mut attributes = vec![
+        key_value(SERVICE_NAME, "blameio"),
+        key_value(SERVICE_INSTANCE_ID, instance(host_id().unwrap_or_else(host_name), component).to_string()),
+        key_value(HOST_NAME, host_name()),
+    ];
     attributes.extend(host_id().map(|id| key_value(HOST_ID, id)));
     Resource { attributes, ..Resource::default() }
+}
+
+fn instance(host: &str, component: &ComponentId) -> Uuid {
+    Uuid::new_v5(&NAMESPACE, format!("{host}/{component}").as_bytes())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::attribute;
+
+    fn id(component: &str) -> ComponentId {
+        component.parse().unwrap()
+    }
 
     #[test]
-    fn the_host_is_no_server() {
-        let keys: Vec<_> = host_resource().attributes.into_iter().map(|attribute| attribute.key).collect();
-        assert!(keys.contains(&HOST_NAME.to_owned()) && !host_name().is_empty());
-        assert!(!keys.contains(&crate::attribute::SERVICE_INSTANCE_ID.to_owned()));
+    fn hosts_and_components_have_series_of_their_own() {
+        assert_ne!(instance("a", &id("file_io")), instance("b", &id("file_io")));
+        assert_ne!(instance("a", &id("file_io")), instance("a", &id("file_io/b")));
+        assert_eq!(instance("a", &id("file_io")), instance("a", &id("file_io")));
+    }
+
+    #[test]
+    fn the_hosts_resource_tells_who_it_is_and_is_no_server() {
+        let attributes = host_resource(&id("file_io")).attributes;
+        let instance: Uuid = attribute(&attributes, SERVICE_INSTANCE_ID).unwrap().parse().unwrap();
+        assert_eq!(instance.get_version_num(), 5);
+        assert!(attribute(&attributes, HOST_NAME).is_some_and(|name| !name.is_empty()));
+        assert_eq!(attribute(&attributes, crate::attribute::DB_SYSTEM_NAME), None);
     }
 }

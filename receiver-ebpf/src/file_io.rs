@@ -17,6 +17,7 @@ use tokio::time::{sleep, timeout};
 use crate::{Limits, Loader, ProbeError, Probes, attempts::Attempts, loader::Asker};
 
 mod budget;
+mod clock;
 mod collection;
 mod disk;
 mod emit;
@@ -152,7 +153,7 @@ impl Receiver for FileIo {
              agent is started anew; lag is still measured, and owed to what the servers say. To allow more, raise \
              max_cpu_percent"
         );
-        let (ends, detached) = tokio::task::block_in_place(|| collection.detach());
+        let (ends, mut detached) = tokio::task::block_in_place(|| collection.detach());
         // Only now: a pipeline that blocks must not keep the probes.
         tokio::select! {
             biased;

@@ -25,7 +25,7 @@ const KEPT: u64 = 10_000_000_000;
 /// Somebody whose I/O is told apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Party {
-    /// `service.instance.id` of a watched server.
+    /// `service.instance.id` of who told of it: a watched server, or who tells of the host.
     pub instance: Option<String>,
     /// `service.name` of it.
     pub service: String,
@@ -76,7 +76,7 @@ impl Default for Devices {
 pub struct Source<'a> {
     /// Its host.
     pub host: &'a str,
-    /// `service.instance.id`; `None` for the host itself.
+    /// `service.instance.id`.
     pub instance: Option<&'a str>,
     /// `service.name`.
     pub service: &'a str,
@@ -170,7 +170,7 @@ mod tests {
         }
     }
 
-    const HOST: Source<'_> = Source { host: "h", instance: None, service: "blameio" };
+    const HOST: Source<'_> = Source { host: "h", instance: Some("1"), service: "blameio" };
     const SERVER: Source<'_> = Source { host: "h", instance: Some("7"), service: "orders" };
 
     fn total(devices: &Devices, from: u64, until: u64) -> f64 {

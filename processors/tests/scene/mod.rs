@@ -135,7 +135,11 @@ impl Scene {
 
     /// Somebody who is not watched was on the device.
     pub(crate) fn stranger(&mut self, culprit: &str, seconds: f64) {
-        let attributes = vec![key_value(SYSTEM_DEVICE, "vda"), key_value("blameio.blame.culprit", culprit)];
+        let attributes = vec![
+            key_value(HOST_NAME, "db7"),
+            key_value(SYSTEM_DEVICE, "vda"),
+            key_value(BLAME_CULPRIT, culprit),
+        ];
         self.add(Who::Host, signal::DEVICE_TIME, attributes, seconds);
     }
 
@@ -197,7 +201,12 @@ impl Scene {
             Who::Replica => self.me().resource(),
             Who::Neighbour => self.neighbour.resource(),
             Who::Host => Resource {
-                attributes: vec![key_value(SERVICE_NAME, "blameio"), key_value(HOST_NAME, "db7")],
+                // As `file_io` tells of a host: with an instance of its own, which is no server's.
+                attributes: vec![
+                    key_value(SERVICE_NAME, "blameio"),
+                    key_value(SERVICE_INSTANCE_ID, Uuid::from_u128(1).to_string()),
+                    key_value(HOST_NAME, "db7"),
+                ],
                 ..Resource::default()
             },
         }

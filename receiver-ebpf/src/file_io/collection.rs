@@ -1,6 +1,6 @@
 //! One collection after the other: the kernel is told what to watch, everything is read and made into points.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use blameio_config::ComponentId;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -45,7 +45,7 @@ impl Collection {
             receiver: receiver.clone(),
             probes,
             watch,
-            emitter: Emitter::new(SystemTime::now()),
+            emitter: Emitter::new(receiver),
             losses: Losses::default(),
             budget,
             sweep_due: Instant::now() + SWEEP_INTERVAL,
@@ -116,7 +116,7 @@ pub(super) struct Detached {
 }
 
 impl Detached {
-    pub(super) fn take(&self) -> ExportMetricsServiceRequest {
+    pub(super) fn take(&mut self) -> ExportMetricsServiceRequest {
         self.emitter.detached()
     }
 }

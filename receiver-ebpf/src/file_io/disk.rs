@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::refresh::Refresh;
+use super::{
+    clock::{Moment, Start},
+    refresh::Refresh,
+};
 use crate::{DeviceRow, FileId, Operation, Snapshot};
 
 /// The kernel writes back what has been dirty for 30 s, and looks every 5 s (`vm.dirty_expire_centisecs`,
@@ -36,6 +39,7 @@ pub(super) struct Disk {
 #[derive(Debug)]
 struct Total {
     disk: Disk,
+    start: Start,
     moved: bool,
 }
 
@@ -88,15 +92,16 @@ pub(super) struct DiskAccount {
 }
 
 impl DiskAccount {
-    /// Takes a snapshot. Returns what moved, and what is due.
+    /// Takes a snapshot. Returns what moved, and what is due, each with its start.
     pub(super) fn take(
         &mut self,
         snapshot: &Snapshot,
         refresh: &Refresh,
         now: Instant,
-    ) -> Vec<(DiskKey, Disk)> {
+        moment: Moment,
+    ) -> Vec<(DiskKey, Disk, Start)> {
         for row in &snapshot.device {
-            self.take_row(row, now);
+            self.take_row(row, now, moment);
         }
         for row in &snapshot.write_back {
             let counters =
@@ -113,24 +118,25 @@ impl DiskAccount {
                 continue;
             };
             self.write_back.insert(row.host, counters);
-            self.charge(row.file, delta, &shares);
+            self.charge(row.file, delta, &shares, moment);
         }
         let moved = self.totals.iter_mut().filter(|(key, total)| total.moved || refresh.is_due(key));
         moved
             .map(|(key, total)| {
                 total.moved = false;
-                (*key, total.disk)
+                (*key, total.disk, total.start)
             })
             .collect()
     }
 
-    fn total(&mut self, key: DiskKey) -> &mut Disk {
-        let total = self.totals.entry(key).or_insert(Total { disk: Disk::default(), moved: true });
+    fn total(&mut self, key: DiskKey, moment: Moment) -> &mut Disk {
+        let new = Total { disk: Disk::default(), start: moment.begin, moved: true };
+        let total = self.totals.entry(key).or_insert(new);
         total.moved = true;
         &mut total.disk
     }
 
-    fn take_row(&mut self, row: &DeviceRow, now: Instant) {
+    fn take_row(&mut self, row: &DeviceRow, now: Instant, moment: Moment) {
         let key = (row.file, row.server, row.tid, row.role);
         let counters = Counters {
             operations: row.operations,
@@ -149,7 +155,7 @@ impl DiskAccount {
         if delta.operations == 0 && delta.bytes == 0 && delta.time_ns == 0 {
             return;
         }
-        let disk = self.total(key);
+        let disk = self.total(key, moment);
         match row.operation {
             Operation::Read | Operation::Prefetch | Operation::Fault => disk.read += delta.bytes,
             Operation::Write | Operation::Extend | Operation::Fsync | Operation::Truncate => {
@@ -161,7 +167,7 @@ impl DiskAccount {
     }
 
     /// Shares out write-back. No byte is lost: what does not divide goes to the largest.
-    fn charge(&mut self, file: FileId, delta: Counters, shares: &[(Who, u64)]) {
+    fn charge(&mut self, file: FileId, delta: Counters, shares: &[(Who, u64)], moment: Moment) {
         let sum: u64 = shares.iter().map(|(_, weight)| weight).sum();
         let largest = shares.iter().max_by_key(|(_, weight)| weight).map(|(who, _)| *who);
         let mut left = delta.bytes;
@@ -170,18 +176,18 @@ impl DiskAccount {
             let bytes = u128::from(delta.bytes) * u128::from(*weight) / u128::from(sum.max(1));
             let bytes = u64::try_from(bytes).unwrap_or(u64::MAX).min(left);
             left -= bytes;
-            let disk = self.total((file, *server, *tid, *role));
+            let disk = self.total((file, *server, *tid, *role), moment);
             disk.written += bytes;
             disk.operations += delta.operations as f64 * part;
             disk.seconds += delta.time_ns as f64 / 1e9 * part;
         }
         if let Some((server, tid, role)) = largest {
-            self.total((file, server, tid, role)).written += left;
+            self.total((file, server, tid, role), moment).written += left;
         }
     }
 
-    /// Forgets what no snapshot has any more, and returns it: its series end.
-    pub(super) fn missing(&mut self, snapshot: &Snapshot) -> Vec<DiskKey> {
+    /// Forgets what no snapshot has any more, and returns it with its start: its series end.
+    pub(super) fn missing(&mut self, snapshot: &Snapshot) -> Vec<(DiskKey, Start)> {
         let rows: HashSet<_> = snapshot
             .device
             .iter()
@@ -191,10 +197,8 @@ impl DiskAccount {
         let hosts: HashSet<FileId> = snapshot.write_back.iter().map(|row| row.host).collect();
         self.rows.retain(|key, _| rows.contains(key));
         self.write_back.retain(|host, _| hosts.contains(host));
-        let gone: Vec<DiskKey> = self.totals.keys().filter(|key| !keys.contains(key)).copied().collect();
-        for key in &gone {
-            self.totals.remove(key);
-        }
+        let gone = self.totals.extract_if(|key, _| !keys.contains(key));
+        let gone = gone.map(|(key, total)| (key, total.start)).collect();
         let files: HashSet<FileId> = keys.iter().map(|key| key.0).collect();
         self.dirtied.retain(|file, _| files.contains(file));
         gone

@@ -4,19 +4,23 @@ use std::{
     collections::{HashMap, HashSet},
     hash::Hash,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::Instant,
 };
 
+use blameio_config::ComponentId;
 use blameio_pipeline::{
     ServerIdentity,
     attribute::{DISK_IO_DIRECTION, FILE_PATH, IO_OPERATION},
-    metrics::{MetricsBuilder, PointTime, key_value, unix_nano},
+    machine::host_resource,
+    metrics::{MetricsBuilder, PointTime, key_value},
     signal,
 };
-use nix::time::{ClockId, clock_gettime};
-use opentelemetry_proto::tonic::{collector::metrics::v1::ExportMetricsServiceRequest, common::v1::KeyValue};
+use opentelemetry_proto::tonic::{
+    collector::metrics::v1::ExportMetricsServiceRequest, common::v1::KeyValue, resource::v1::Resource,
+};
 
 use super::{
+    clock::{Clock, Moment, Start},
     disk::{Disk, DiskAccount, DiskKey},
     host,
     leaf::Leaves,
@@ -30,7 +34,7 @@ use super::{
 };
 use crate::{CostRow, DurationRow, FileId, IoRow, Operation, Probes, Snapshot, ThreadRow};
 
-pub(super) const SCOPE: &str = "blameio/file_io";
+const SCOPE: &str = "blameio/file_io";
 
 #[derive(Debug)]
 struct Name {
@@ -38,16 +42,25 @@ struct Name {
     server: u16,
 }
 
+/// What was handed on of a row last.
+#[derive(Clone, Copy, Debug)]
+struct Last {
+    count: u64,
+    ns: u64,
+    start: Start,
+}
+
 /// Remembers what was handed on.
 #[derive(Debug)]
 pub(super) struct Emitter {
-    start: u64,
+    /// The host, as this receiver tells of it.
+    host: Resource,
+    clock: Clock,
     refresh: Refresh,
-    io: HashMap<IoKey, (u64, u64)>,
+    io: HashMap<IoKey, Last>,
     /// With the disk that the first point named: a series keeps its attributes.
-    threads: HashMap<ThreadKey, (u64, Option<Arc<str>>)>,
-    /// Counts and sums.
-    durations: HashMap<(FileId, u16, Operation), (u64, u64)>,
+    threads: HashMap<ThreadKey, (Last, Option<Arc<str>>)>,
+    durations: HashMap<(FileId, u16, Operation), Last>,
     disk: DiskAccount,
     leaves: Leaves,
     /// The disks of files; of those that are known.
@@ -61,9 +74,10 @@ pub(super) struct Emitter {
 }
 
 impl Emitter {
-    pub(super) fn new(start: SystemTime) -> Self {
+    pub(super) fn new(receiver: &ComponentId) -> Self {
         Self {
-            start: unix_nano(start),
+            host: host_resource(receiver),
+            clock: Clock::new(),
             refresh: Refresh::new(Instant::now()),
             io: HashMap::new(),
             threads: HashMap::new(),
@@ -96,11 +110,11 @@ impl Emitter {
     ) -> ExportMetricsServiceRequest {
         self.refresh.turn(Instant::now());
         self.rename(probes);
-        let time = PointTime { start: self.start, at: wall_clock(snapshot.monotonic_ns) };
+        let moment = self.clock.collection(snapshot.monotonic_ns);
         let mut builders = builders(watch);
         for row in &snapshot.io {
             if let Some(builder) = builder(&mut builders, row.server) {
-                self.io(row, time, builder, probes);
+                self.io(row, moment, builder, probes);
             }
         }
         for row in &snapshot.threads {
@@ -108,45 +122,56 @@ impl Emitter {
             if let Some(server) = server {
                 self.thread_servers.insert(row.tid, server);
                 if let Some(builder) = builder(&mut builders, server) {
-                    self.thread(row, time, builder, (watch, probes));
+                    self.thread(row, moment, builder, (watch, probes));
                 }
             }
         }
         for row in &snapshot.durations {
             if let Some(builder) = builder(&mut builders, row.server) {
-                self.duration(row, time, builder, probes);
+                self.duration(row, moment, builder, probes);
             }
         }
-        for (key, disk) in self.disk.take(snapshot, &self.refresh, Instant::now()) {
+        for (key, disk, start) in self.disk.take(snapshot, &self.refresh, Instant::now(), moment) {
             if let Some(builder) = builder(&mut builders, key.1) {
-                self.disk(&key, &disk, time, builder, (watch, probes));
+                self.disk(&key, (&disk, moment.since(start)), builder, (watch, probes));
             }
         }
         // Looking at every row costs: only when there is something to find.
         if snapshot.removals != self.removals {
             self.removals = snapshot.removals;
-            self.end_missing(snapshot, time, &mut builders);
+            self.end_missing(snapshot, moment, &mut builders);
         }
-        builders.push(self.others.emit(&snapshot.others, &mut self.leaves, &self.refresh, time));
-        builders.push(Some(host::points(snapshot, time)));
+        let mut host = self.host();
+        self.others.emit(&snapshot.others, &mut self.leaves, &self.refresh, moment, &mut host);
+        host::points(snapshot, moment.since(self.clock.start()), &mut host);
+        builders.push(Some(host));
         request(builders)
     }
 
     /// Ends every series, for there are no probes any more, and says so.
     pub(super) fn end(&mut self, costs: &[CostRow], watch: &Watch) -> ExportMetricsServiceRequest {
-        let time = PointTime { start: self.start, at: unix_nano(SystemTime::now()) };
+        let moment = self.clock.now();
         let mut builders = builders(watch);
-        self.end_missing(&Snapshot::default(), time, &mut builders);
-        builders.push(Some(self.others.end(time)));
-        builders.push(Some(host::ended(costs, time)));
-        builders.push(Some(host::detached(time)));
+        self.end_missing(&Snapshot::default(), moment, &mut builders);
+        let mut host = self.host();
+        self.others.end(moment, &mut host);
+        let time = moment.since(self.clock.start());
+        host::ended(costs, time, &mut host);
+        host::detached(time, &mut host);
+        builders.push(Some(host));
         request(builders)
     }
 
     /// What there is to say as long as there are no probes.
-    pub(super) fn detached(&self) -> ExportMetricsServiceRequest {
-        let time = PointTime { start: self.start, at: unix_nano(SystemTime::now()) };
-        request(vec![Some(host::detached(time))])
+    pub(super) fn detached(&mut self) -> ExportMetricsServiceRequest {
+        let time = self.clock.now().since(self.clock.start());
+        let mut host = self.host();
+        host::detached(time, &mut host);
+        request(vec![Some(host)])
+    }
+
+    fn host(&self) -> MetricsBuilder {
+        MetricsBuilder::new(self.host.clone(), SCOPE)
     }
 
     /// Takes new names of files that were renamed, or whose inode has another owner now.
@@ -166,12 +191,14 @@ impl Emitter {
         }
     }
 
-    fn io(&mut self, row: &IoRow, time: PointTime, builder: &mut MetricsBuilder, probes: &mut Probes) {
+    fn io(&mut self, row: &IoRow, moment: Moment, builder: &mut MetricsBuilder, probes: &mut Probes) {
         let key = (row.file, row.server, row.tid, row.role, row.operation);
-        let now = (row.operations, row.time_ns);
-        if self.io.insert(key, now) == Some(now) && !self.refresh.is_due(&key) {
+        let (last, moved) = Last::after(self.io.get(&key), (row.operations, row.time_ns), moment);
+        if !moved && !self.refresh.is_due(&key) {
             return;
         }
+        self.io.insert(key, last);
+        let time = moment.since(last.start);
         let attributes = || io_attributes(&key);
         let file = self.file_attributes(row.file, row.server, probes);
         let with_file = || attributes().into_iter().chain(file.iter().cloned()).collect::<Vec<_>>();
@@ -188,14 +215,16 @@ impl Emitter {
     fn thread(
         &mut self,
         row: &ThreadRow,
-        time: PointTime,
+        moment: Moment,
         builder: &mut MetricsBuilder,
         (watch, probes): (&Watch, &mut Probes),
     ) {
         let key = (row.tid, row.state, row.file);
         let server = self.thread_servers.get(&row.tid).copied().unwrap_or_default();
-        let leaf = match self.threads.get(&key) {
-            Some((ns, _)) if *ns == row.ns && !self.refresh.is_due(&key) => return,
+        let known = self.threads.get(&key);
+        let (last, moved) = Last::after(known.map(|(last, _)| last), (0, row.ns), moment);
+        let leaf = match known {
+            Some(_) if !moved && !self.refresh.is_due(&key) => return,
             Some((_, leaf)) => leaf.clone(),
             None => row.file.and_then(|file| self.leaf(&file, server, watch)),
         };
@@ -204,34 +233,37 @@ impl Emitter {
             attributes.extend(self.file_attributes(row.file, server, probes));
             attributes.extend(leaf.as_deref().map(leaf_attribute));
         }
-        self.threads.insert(key, (row.ns, leaf));
-        builder.point(&signal::THREAD_TIME, seconds(row.ns), attributes, time);
+        self.threads.insert(key, (last, leaf));
+        builder.point(&signal::THREAD_TIME, seconds(row.ns), attributes, moment.since(last.start));
     }
 
     fn duration(
         &mut self,
         row: &DurationRow,
-        time: PointTime,
+        moment: Moment,
         builder: &mut MetricsBuilder,
         probes: &mut Probes,
     ) {
         let key = (row.file, row.server, row.operation);
         // A row that came back may have the same count.
-        let now = (row.count, row.sum_ns);
-        if self.durations.insert(key, now) == Some(now) && !self.refresh.is_due(&key) {
+        let (last, moved) = Last::after(self.durations.get(&key), (row.count, row.sum_ns), moment);
+        if !moved && !self.refresh.is_due(&key) {
             return;
         }
+        self.durations.insert(key, last);
         let mut attributes = vec![key_value(IO_OPERATION, row.operation.as_str())];
         attributes.extend(self.file_attributes(Some(row.file), row.server, probes));
-        builder.histogram(&signal::FILE_OPERATION_DURATION, histogram(row, attributes, time));
+        builder.histogram(
+            &signal::FILE_OPERATION_DURATION,
+            histogram(row, attributes, moment.since(last.start)),
+        );
     }
 
     /// Points without a disk are those of bytes only: nobody competes for what is not known.
     fn disk(
         &mut self,
         key: &DiskKey,
-        disk: &Disk,
-        time: PointTime,
+        (disk, time): (&Disk, PointTime),
         builder: &mut MetricsBuilder,
         (watch, probes): (&Watch, &mut Probes),
     ) {
@@ -267,66 +299,72 @@ impl Emitter {
     }
 
     fn file_attributes(&mut self, file: Option<FileId>, server: u16, probes: &mut Probes) -> Vec<KeyValue> {
+        if let Some(file) = file.filter(|file| *file != FileId::BY_PATH && !self.names.contains_key(file))
+            && let Some(name) = probes.file_name(&file)
+        {
+            self.names.insert(file, Name { tail: Arc::from(name), server });
+        }
+        self.known_attributes(file)
+    }
+
+    /// The same, of a series that ends.
+    fn known_attributes(&self, file: Option<FileId>) -> Vec<KeyValue> {
         let Some(file) = file else {
             // The row of what did not fit: it is counted, but nobody can say for which file.
             return vec![key_value(FILE_PATH, "(overflow)")];
         };
         let name = match self.names.get(&file) {
-            _ if file == FileId::BY_PATH => Arc::from("(by path)"),
-            Some(name) => Arc::clone(&name.tail),
-            None => match probes.file_name(&file) {
-                Some(name) => {
-                    let tail: Arc<str> = Arc::from(name);
-                    self.names.insert(file, Name { tail: Arc::clone(&tail), server });
-                    tail
-                }
-                None => Arc::from("(unnamed)"),
-            },
+            _ if file == FileId::BY_PATH => "(by path)",
+            Some(name) => &name.tail,
+            None => "(unnamed)",
         };
         let mut attributes = identity_attributes(&file);
-        attributes.push(key_value(FILE_PATH, &*name));
+        attributes.push(key_value(FILE_PATH, name));
         attributes
     }
 
     /// Series whose rows were swept are ended, so that nobody waits for them, and forgotten.
-    fn end_missing(&mut self, snapshot: &Snapshot, time: PointTime, builders: &mut [Option<MetricsBuilder>]) {
+    fn end_missing(&mut self, snapshot: &Snapshot, moment: Moment, builders: &mut [Option<MetricsBuilder>]) {
         let io: HashSet<IoKey> =
             snapshot.io.iter().map(|row| (row.file, row.server, row.tid, row.role, row.operation)).collect();
-        for (key, _) in missing(&mut self.io, &io) {
+        for (key, last) in missing(&mut self.io, &io) {
             let Some(builder) = builder(builders, key.1) else { continue };
             let mut attributes = io_attributes(&key);
-            attributes.extend(key.0.iter().flat_map(identity_attributes));
+            attributes.extend(self.known_attributes(key.0));
             for metric in [
                 &signal::FILE_OPERATIONS,
                 &signal::FILE_OPERATION_TIME,
                 &signal::FILE_IO,
                 &signal::FILE_ERRORS,
             ] {
-                builder.ended(metric, attributes.clone(), time);
+                builder.ended(metric, attributes.clone(), moment.since(last.start));
             }
         }
         let threads: HashSet<ThreadKey> =
             snapshot.threads.iter().map(|row| (row.tid, row.state, row.file)).collect();
-        for (key, (_, leaf)) in missing(&mut self.threads, &threads) {
+        for (key, (last, leaf)) in missing(&mut self.threads, &threads) {
             let Some(server) = self.thread_servers.get(&key.0) else { continue };
             let Some(builder) = builder(builders, *server) else { continue };
             let mut attributes = thread_attributes(&key);
-            attributes.extend(key.2.iter().flat_map(identity_attributes));
-            attributes.extend(leaf.as_deref().map(leaf_attribute));
-            builder.ended(&signal::THREAD_TIME, attributes, time);
+            if key.1.has_file() {
+                attributes.extend(self.known_attributes(key.2));
+                attributes.extend(leaf.as_deref().map(leaf_attribute));
+            }
+            builder.ended(&signal::THREAD_TIME, attributes, moment.since(last.start));
         }
         let durations: HashSet<_> =
             snapshot.durations.iter().map(|row| (row.file, row.server, row.operation)).collect();
-        for ((file, server, operation), _) in missing(&mut self.durations, &durations) {
+        for ((file, server, operation), last) in missing(&mut self.durations, &durations) {
             let Some(builder) = builder(builders, server) else { continue };
             let mut attributes = vec![key_value(IO_OPERATION, operation.as_str())];
-            attributes.extend(identity_attributes(&file));
-            builder.ended(&signal::FILE_OPERATION_DURATION, attributes, time);
+            attributes.extend(self.known_attributes(Some(file)));
+            builder.ended(&signal::FILE_OPERATION_DURATION, attributes, moment.since(last.start));
         }
-        for key in self.disk.missing(snapshot) {
+        for (key, start) in self.disk.missing(snapshot) {
             let Some(builder) = builder(builders, key.1) else { continue };
+            let time = moment.since(start);
             let mut attributes = disk_attributes(&key);
-            attributes.extend(identity_attributes(&key.0));
+            attributes.extend(self.known_attributes(Some(key.0)));
             for direction in ["read", "write"] {
                 let mut attributes = attributes.clone();
                 attributes.push(key_value(DISK_IO_DIRECTION, direction));
@@ -350,6 +388,15 @@ impl Emitter {
             .collect();
         self.names.retain(|file, _| files.contains(file));
         self.file_leaves.retain(|file, _| files.contains(file));
+    }
+}
+
+impl Last {
+    /// What there is to remember of a row, and whether it moved. One that fell was swept and came back at once.
+    fn after(before: Option<&Self>, (count, ns): (u64, u64), moment: Moment) -> (Self, bool) {
+        let same = before.filter(|last| count >= last.count && ns >= last.ns);
+        let start = same.map_or(moment.begin, |last| last.start);
+        (Self { count, ns, start }, same.is_none_or(|last| (last.count, last.ns) != (count, ns)))
     }
 }
 
@@ -397,14 +444,6 @@ fn whole(operations: f64) -> i64 {
 
 pub(super) fn seconds(nanoseconds: u64) -> f64 {
     nanoseconds as f64 / 1e9
-}
-
-/// The wall clock's time of a moment of the monotonic clock.
-fn wall_clock(monotonic_ns: u64) -> u64 {
-    let now = unix_nano(SystemTime::now());
-    let monotonic = clock_gettime(ClockId::CLOCK_MONOTONIC)
-        .map_or(monotonic_ns, |time| u64::try_from(Duration::from(time).as_nanos()).unwrap_or(u64::MAX));
-    now.saturating_sub(monotonic.saturating_sub(monotonic_ns))
 }
 
 #[cfg(test)]

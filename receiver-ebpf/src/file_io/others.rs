@@ -8,15 +8,16 @@ use std::{
 };
 
 use blameio_pipeline::{
-    attribute::{BLAME_CULPRIT, SYSTEM_DEVICE},
-    machine::host_resource,
+    attribute::{BLAME_CULPRIT, HOST_NAME, SYSTEM_DEVICE},
+    machine::host_name,
     metrics::{MetricsBuilder, PointTime, key_value},
     signal,
 };
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 
 use super::{
-    emit::{SCOPE, integer, seconds},
+    clock::{Moment, Start},
+    emit::{integer, seconds},
     leaf::{Leaves, has_holders},
     refresh::Refresh,
 };
@@ -40,8 +41,9 @@ struct Device {
     is_part: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Culprit {
+    start: Start,
     time_ns: u64,
     operations: u64,
     idle: u32,
@@ -76,8 +78,9 @@ impl Others {
         rows: &[OtherRow],
         leaves: &mut Leaves,
         refresh: &Refresh,
-        time: PointTime,
-    ) -> Option<MetricsBuilder> {
+        moment: Moment,
+        builder: &mut MetricsBuilder,
+    ) {
         if Instant::now() >= self.devices_due {
             self.devices_due = Instant::now() + DEVICES_INTERVAL;
             self.devices.clear();
@@ -109,32 +112,31 @@ impl Others {
         for ((leaf, name), (time_ns, operations)) in moved {
             let culprits = self.culprits.entry(leaf).or_default();
             let own = culprits.contains_key(&name) || (culprits.len() < MOST_CULPRITS && time_ns >= LEAST_NS);
-            let culprit = culprits.entry(if own { name } else { OTHER.to_owned() }).or_default();
+            let new = Culprit { start: moment.begin, time_ns: 0, operations: 0, idle: 0 };
+            let culprit = culprits.entry(if own { name } else { OTHER.to_owned() }).or_insert(new);
             culprit.time_ns += time_ns;
             culprit.operations += operations;
             culprit.idle = 0;
         }
-        self.points(refresh, time)
+        self.points(refresh, moment, builder);
     }
 
     /// The end of all series.
-    pub(super) fn end(&mut self, time: PointTime) -> MetricsBuilder {
-        let mut builder = MetricsBuilder::new(host_resource(), SCOPE);
+    pub(super) fn end(&mut self, moment: Moment, builder: &mut MetricsBuilder) {
         for (leaf, culprits) in self.culprits.drain() {
-            for name in culprits.keys() {
-                end(&mut builder, &leaf, name, time);
+            for (name, culprit) in culprits {
+                end(builder, &leaf, &name, moment.since(culprit.start));
             }
         }
-        builder
     }
 
-    fn points(&mut self, refresh: &Refresh, time: PointTime) -> Option<MetricsBuilder> {
-        let mut builder = MetricsBuilder::new(host_resource(), SCOPE);
+    fn points(&mut self, refresh: &Refresh, moment: Moment, builder: &mut MetricsBuilder) {
         for (leaf, culprits) in &mut self.culprits {
             culprits.retain(|name, culprit| {
                 let kept = culprit.idle < IDLE_COLLECTIONS;
+                let time = moment.since(culprit.start);
                 if !kept {
-                    end(&mut builder, leaf, name, time);
+                    end(builder, leaf, name, time);
                 } else if culprit.idle == 0 || refresh.is_due(&(leaf, name)) {
                     let attributes = attributes(leaf, name);
                     let taken = seconds(culprit.time_ns);
@@ -146,7 +148,6 @@ impl Others {
             });
         }
         self.culprits.retain(|_, culprits| !culprits.is_empty());
-        Some(builder).filter(|builder| !builder.is_empty())
     }
 }
 
@@ -173,7 +174,8 @@ fn name(other: &Other, cgroups: &mut Cgroups) -> String {
 }
 
 fn attributes(leaf: &str, culprit: &str) -> Vec<KeyValue> {
-    vec![key_value(SYSTEM_DEVICE, leaf), key_value(BLAME_CULPRIT, culprit)]
+    // With the host, for who drops the attributes of resources.
+    vec![key_value(HOST_NAME, host_name()), key_value(SYSTEM_DEVICE, leaf), key_value(BLAME_CULPRIT, culprit)]
 }
 
 #[cfg(test)]

@@ -2,89 +2,95 @@
 
 use std::collections::BTreeMap;
 
-use blameio_pipeline::metrics::PointTime;
-use opentelemetry_proto::tonic::{
-    common::v1::any_value::Value,
-    metrics::v1::{metric::Data, number_data_point},
+use blameio_pipeline::{
+    machine::host_resource,
+    metrics::{attribute, number, number_points},
 };
+use opentelemetry_proto::tonic::metrics::v1::NumberDataPoint;
 
 use super::*;
-
-const TIME: PointTime = PointTime { start: 1, at: 2 };
+use crate::file_io::clock::Clock;
 
 fn row(command: &str, time_ns: u64) -> OtherRow {
     let other = Other::Command(command.to_owned());
     OtherRow { device: u32::MAX, other, by_kernel: false, time_ns, operations: 1, bytes: 1 }
 }
 
+/// The points of the time on devices.
+fn emit(others: &mut Others, rows: &[OtherRow], refresh: &Refresh, moment: Moment) -> Vec<NumberDataPoint> {
+    let mut builder = MetricsBuilder::new(host_resource(&"file_io".parse().unwrap()), "test");
+    others.emit(rows, &mut Leaves::default(), refresh, moment, &mut builder);
+    let metrics = builder.finish().scope_metrics.into_iter().flat_map(|scope| scope.metrics);
+    let metrics = metrics.filter(|metric| metric.name == signal::DEVICE_TIME.name);
+    metrics.flat_map(|metric| number_points(&metric).to_vec()).collect()
+}
+
 /// Seconds by culprit; a series that has ended is `None`.
-fn times(builder: Option<MetricsBuilder>) -> BTreeMap<String, Option<f64>> {
-    let metrics = builder.map(|builder| builder.finish().scope_metrics).unwrap_or_default();
-    let metrics = metrics.into_iter().flat_map(|scope| scope.metrics);
-    let mut found = BTreeMap::new();
-    for metric in metrics.filter(|metric| metric.name == "blameio.device.time") {
-        let Some(Data::Sum(sum)) = metric.data else { continue };
-        for point in sum.data_points {
-            let culprit = point.attributes.iter().find(|attribute| attribute.key == BLAME_CULPRIT);
-            let value = culprit.and_then(|attribute| attribute.value.clone()?.value);
-            let Some(Value::StringValue(culprit)) = value else { continue };
-            let seconds = match point.value {
-                Some(number_data_point::Value::AsDouble(seconds)) if point.flags == 0 => Some(seconds),
-                _ => None,
-            };
-            found.insert(culprit, seconds);
-        }
-    }
-    found
+fn times(others: &mut Others, rows: &[OtherRow], refresh: &Refresh) -> BTreeMap<String, Option<f64>> {
+    let points = emit(others, rows, refresh, Clock::at(1).second(2, 1));
+    let culprit = |point: &NumberDataPoint| attribute(&point.attributes, BLAME_CULPRIT).unwrap().to_owned();
+    points.iter().map(|point| (culprit(point), number(point))).collect()
 }
 
 #[test]
 fn sums_go_on_when_a_row_comes_back() {
     let mut others = Others::new();
     let second = 1_000_000_000;
-    let found = times(others.emit(&[row("tar", second)], &mut Leaves::default(), &Refresh::nothing(), TIME));
+    let found = times(&mut others, &[row("tar", second)], &Refresh::nothing());
     assert_eq!(found, BTreeMap::from([("tar".to_owned(), Some(1.0))]));
-    assert!(
-        others.emit(&[row("tar", second)], &mut Leaves::default(), &Refresh::nothing(), TIME).is_none(),
-        "nothing moved"
-    );
-    assert_eq!(
-        times(others.emit(&[], &mut Leaves::default(), &Refresh::everything(), TIME))["tar"],
-        Some(1.0),
-        "swept"
-    );
-    assert_eq!(
-        times(others.emit(&[row("tar", second / 2)], &mut Leaves::default(), &Refresh::nothing(), TIME))["tar"],
-        Some(1.5)
-    );
+    assert!(times(&mut others, &[row("tar", second)], &Refresh::nothing()).is_empty(), "nothing moved");
+    assert_eq!(times(&mut others, &[], &Refresh::everything())["tar"], Some(1.0), "swept");
+    assert_eq!(times(&mut others, &[row("tar", second / 2)], &Refresh::nothing())["tar"], Some(1.5));
 }
 
 #[test]
 fn a_device_has_few_culprits_and_the_rest_is_other() {
     let mut others = Others::new();
     let rows: Vec<_> = (0..100).map(|number| row(&format!("c{number}"), 10_000_000)).collect();
-    let found = times(others.emit(&rows, &mut Leaves::default(), &Refresh::nothing(), TIME));
+    let found = times(&mut others, &rows, &Refresh::nothing());
     assert_eq!(found.len(), MOST_CULPRITS + 1);
     let sum: f64 = found.values().flatten().sum();
     assert!((sum - 1.0).abs() < 1e-9, "{sum}");
 
     // What takes next to nothing gets no name.
     let mut others = Others::new();
-    let found =
-        times(others.emit(&[row("ls", LEAST_NS - 1)], &mut Leaves::default(), &Refresh::nothing(), TIME));
+    let found = times(&mut others, &[row("ls", LEAST_NS - 1)], &Refresh::nothing());
     assert_eq!(found.keys().collect::<Vec<_>>(), [OTHER]);
 }
 
 #[test]
 fn a_name_that_is_idle_for_long_makes_room() {
     let mut others = Others::new();
-    others.emit(&[row("tar", 10_000_000)], &mut Leaves::default(), &Refresh::nothing(), TIME);
+    times(&mut others, &[row("tar", 10_000_000)], &Refresh::nothing());
     let mut ended = BTreeMap::new();
     for _ in 0..IDLE_COLLECTIONS {
-        ended.extend(times(others.emit(&[], &mut Leaves::default(), &Refresh::nothing(), TIME)));
+        ended.extend(times(&mut others, &[], &Refresh::nothing()));
     }
     assert_eq!(ended, BTreeMap::from([("tar".to_owned(), None)]));
     assert!(others.culprits.is_empty());
+}
+
+#[test]
+fn a_name_that_comes_back_has_a_new_start() {
+    let mut others = Others::new();
+    let mut clock = Clock::at(1_000);
+    let mut second = |others: &mut Others, at: u64, rows: &[OtherRow]| {
+        let points = emit(others, rows, &Refresh::nothing(), clock.second(1_000 + at, at));
+        points.first().map(|point| (number(point), point.start_time_unix_nano, point.time_unix_nano))
+    };
+    assert_eq!(second(&mut others, 1, &[row("tar", 10_000_000)]), Some((Some(0.01), 1_000, 1_001)));
+    let idle = u64::from(IDLE_COLLECTIONS);
+    let ended = (2..=idle + 1).find_map(|at| second(&mut others, at, &[row("tar", 10_000_000)]));
+    assert_eq!(ended, Some((None, 1_000, 1_001 + idle)));
+    let back = second(&mut others, idle + 2, &[row("tar", 30_000_000)]);
+    assert_eq!(back, Some((Some(0.02), 1_001 + idle, 1_002 + idle)));
+}
+
+#[test]
+fn points_of_a_device_name_their_host() {
+    let points =
+        emit(&mut Others::new(), &[row("tar", 10_000_000)], &Refresh::nothing(), Clock::at(1).second(2, 1));
+    assert_eq!(attribute(&points[0].attributes, HOST_NAME), Some(host_name()));
 }
 
 #[test]
