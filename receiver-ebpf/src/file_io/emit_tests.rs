@@ -95,9 +95,13 @@ fn series(request: &ExportMetricsServiceRequest) -> HashSet<(String, String, boo
             found.insert((metric.name.clone(), format!("{attributes:?}"), is_ended(flags)));
         };
         if let Some(Data::ExponentialHistogram(histogram)) = &metric.data {
-            histogram.data_points.iter().for_each(|point| add(&point.attributes, point.flags));
+            for point in &histogram.data_points {
+                add(&point.attributes, point.flags);
+            }
         }
-        number_points(metric).iter().for_each(|point| add(&point.attributes, point.flags));
+        for point in number_points(metric) {
+            add(&point.attributes, point.flags);
+        }
     }
     found
 }
