@@ -47,6 +47,8 @@ struct Inner {
     signal: Signal,
     encoded: OnceLock<Bytes>,
     decoded: OnceLock<Decoded>,
+    /// Counted once, so that asking again does not decode again.
+    items: OnceLock<usize>,
 }
 
 /// One OTLP request, cheap to clone: clones share the content.
@@ -56,7 +58,12 @@ pub struct Batch(Arc<Inner>);
 impl Batch {
     /// A batch that arrived encoded. Nothing is decoded.
     pub fn from_bytes(signal: Signal, bytes: Bytes) -> Self {
-        Self(Arc::new(Inner { signal, encoded: OnceLock::from(bytes), decoded: OnceLock::new() }))
+        Self(Arc::new(Inner {
+            signal,
+            encoded: OnceLock::from(bytes),
+            decoded: OnceLock::new(),
+            items: OnceLock::new(),
+        }))
     }
 
     /// A batch of metrics.
@@ -75,7 +82,12 @@ impl Batch {
     }
 
     fn decoded(signal: Signal, decoded: Decoded) -> Self {
-        Self(Arc::new(Inner { signal, encoded: OnceLock::new(), decoded: OnceLock::from(decoded) }))
+        Self(Arc::new(Inner {
+            signal,
+            encoded: OnceLock::new(),
+            decoded: OnceLock::from(decoded),
+            items: OnceLock::new(),
+        }))
     }
 
     /// Which signal this is.
@@ -94,6 +106,17 @@ impl Batch {
                 None => Bytes::new(),
             })
             .clone()
+    }
+
+    /// The same batch without its decoded form, which takes several times the memory of the bytes. Shares the bytes.
+    #[must_use]
+    pub fn encoded(&self) -> Self {
+        Self(Arc::new(Inner {
+            signal: self.0.signal,
+            encoded: OnceLock::from(self.bytes()),
+            decoded: OnceLock::new(),
+            items: OnceLock::from(self.items()),
+        }))
     }
 
     fn read(&self) -> Result<&Decoded, BatchError> {
@@ -147,6 +170,10 @@ impl Batch {
 
     /// Data points, spans or log records in the batch; 0 when it cannot be decoded.
     pub fn items(&self) -> usize {
+        *self.0.items.get_or_init(|| self.count())
+    }
+
+    fn count(&self) -> usize {
         match self.read() {
             Ok(Decoded::Metrics(request)) => point_count(request),
             Ok(Decoded::Traces(request)) => request
@@ -176,7 +203,18 @@ fn decode(signal: Signal, bytes: Bytes) -> Result<Decoded, prost::DecodeError> {
 
 #[cfg(test)]
 mod tests {
+    use opentelemetry_proto::tonic::metrics::v1::{
+        Gauge, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, metric::Data,
+    };
+
     use super::*;
+
+    fn one_point() -> ResourceMetrics {
+        let gauge = Gauge { data_points: vec![NumberDataPoint::default()] };
+        let metrics = vec![Metric { data: Some(Data::Gauge(gauge)), ..Metric::default() }];
+        let scope_metrics = vec![ScopeMetrics { metrics, ..ScopeMetrics::default() }];
+        ResourceMetrics { scope_metrics, ..ResourceMetrics::default() }
+    }
 
     #[test]
     fn bytes_that_arrived_are_sent_on_as_they_were() {
@@ -199,6 +237,17 @@ mod tests {
         let other = batch.clone();
         assert!(batch.into_metrics().is_ok());
         assert!(other.as_metrics().is_ok());
+    }
+
+    #[test]
+    fn an_encoded_batch_is_the_same_and_nothing_is_decoded_to_count_it() {
+        let resource_metrics = vec![one_point(), one_point()];
+        let batch = Batch::metrics(ExportMetricsServiceRequest { resource_metrics });
+        let encoded = batch.encoded();
+        assert_eq!((encoded.items(), encoded.signal(), encoded.bytes()), (2, Signal::Metrics, batch.bytes()));
+        assert!(encoded.0.decoded.get().is_none());
+        assert_eq!(encoded.encoded().bytes().as_ptr(), batch.bytes().as_ptr(), "the bytes are held twice");
+        assert_eq!(encoded.as_metrics().unwrap(), batch.as_metrics().unwrap());
     }
 
     #[test]

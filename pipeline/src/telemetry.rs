@@ -184,10 +184,13 @@ impl AgentMetrics {
                 "otelcol_exporter_enqueue_failed_metric_points",
                 "Metric points refused by a full queue",
             ),
-            exporter_queue_size: gauge("otelcol_exporter_queue_size", "Batches in the sending queue"),
+            exporter_queue_size: gauge(
+                "otelcol_exporter_queue_size",
+                "What is in the sending queue, in what its sizer counts",
+            ),
             exporter_queue_capacity: gauge(
                 "otelcol_exporter_queue_capacity",
-                "Batches the sending queue can hold",
+                "What the sending queue can hold, in what its sizer counts",
             ),
             meter: meter.clone(),
         }))
@@ -249,7 +252,7 @@ impl ComponentMetrics {
         self.instruments.0.exporter_enqueue_failed.add(items as u64, &self.labels);
     }
 
-    /// Fill of the sending queue, in batches.
+    /// Fill of the sending queue, in what its sizer counts.
     pub fn queue(&self, size: usize, capacity: usize) {
         self.instruments.0.exporter_queue_size.record(size as u64, &self.labels);
         self.instruments.0.exporter_queue_capacity.record(capacity as u64, &self.labels);

@@ -1,6 +1,7 @@
 //! The bounded queue in front of an exporter and the tasks that empty it.
 //!
-//! A batch counts until it is delivered or given up, as in the Collector: `queue_size` bounds the memory.
+//! A batch is held encoded only, and counts until it is delivered or given up, as in the Collector: `queue_size` in
+//! bytes bounds the memory.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,14 +11,17 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{retry::Attempts, settings::QueueSettings};
+use super::{
+    retry::Attempts,
+    settings::{QueueSettings, Sizer},
+};
 
 type Outcome = Result<(), ExportError>;
 
 struct Item {
     batch: Batch,
-    /// Its place in the queue, free once the item is dropped.
-    place: OwnedSemaphorePermit,
+    /// Its places in the queue, free once the item is dropped.
+    places: OwnedSemaphorePermit,
     /// Who waits for the result, if anybody does.
     answer: Option<oneshot::Sender<Outcome>>,
 }
@@ -60,14 +64,14 @@ impl Queue {
         let mut consumers = locked(&self.consumers);
         for _ in 0..self.settings.num_consumers.max(1) {
             let (receiver, attempts) = (Arc::clone(&receiver), Arc::clone(attempts));
-            let (places, size) = (Arc::clone(&self.places), self.settings.queue_size);
+            let (free, size) = (Arc::clone(&self.places), self.settings.queue_size);
             let metrics = self.metrics.clone();
             consumers.spawn(async move {
                 loop {
                     let Some(item) = receiver.lock().await.recv().await else { break };
                     let outcome = super::counted(&metrics, &item.batch, attempts.deliver(&item.batch).await);
-                    drop(item.place);
-                    metrics.queue(size - places.available_permits(), size);
+                    drop((item.batch, item.places));
+                    metrics.queue(size - free.available_permits(), size);
                     if let Some(answer) = item.answer {
                         // Who no longer waits has nobody to tell.
                         drop(answer.send(outcome));
@@ -79,31 +83,37 @@ impl Queue {
 
     /// Takes a batch in; with `wait_for_result` returns when it is delivered or given up.
     pub(super) async fn put(&self, batch: Batch) -> Outcome {
-        let Some(sender) = locked(&self.sender).clone() else { return self.refuse(&batch, "shutting down") };
-        let places = Arc::clone(&self.places);
-        let place = if self.settings.block_on_overflow {
-            places.acquire_owned().await.ok()
-        } else {
-            places.try_acquire_owned().ok()
+        let Some(sender) = locked(&self.sender).clone() else {
+            return self.refuse(&batch, later("shutting down"));
         };
-        let Some(place) = place else { return self.refuse(&batch, "sending queue is full") };
+        let Some(size) = self.size(&batch) else {
+            let QueueSettings { queue_size, sizer, .. } = &self.settings;
+            let reason = format!("element size too large: a queue of {queue_size} {sizer} can never hold it");
+            return self.refuse(&batch, ExportError::Permanent { reason });
+        };
+        let places = Arc::clone(&self.places);
+        let places = if self.settings.block_on_overflow {
+            places.acquire_many_owned(size).await.ok()
+        } else {
+            places.try_acquire_many_owned(size).ok()
+        };
+        let Some(places) = places else { return self.refuse(&batch, later("sending queue is full")) };
         let (answer, result) = match self.settings.wait_for_result.then(oneshot::channel) {
             Some((answer, result)) => (Some(answer), Some(result)),
             None => (None, None),
         };
+        let item = Item { batch: batch.encoded(), places, answer };
+        drop(batch);
         // A place in the queue is room in the channel: only a closed one refuses.
-        if let Err(refused) = sender.try_send(Item { batch, place, answer }) {
-            return self.refuse(&refused.into_inner().batch, "shutting down");
+        if let Err(refused) = sender.try_send(item) {
+            return self.refuse(&refused.into_inner().batch, later("shutting down"));
         }
         drop(sender);
         self.report();
         match result {
-            Some(result) => result.await.unwrap_or_else(|_| {
-                Err(ExportError::Retry {
-                    reason: "shut down before the batch was sent".to_owned(),
-                    after: None,
-                })
-            }),
+            Some(result) => {
+                result.await.unwrap_or_else(|_| Err(later("shut down before the batch was sent")))
+            }
             None => Ok(()),
         }
     }
@@ -116,17 +126,33 @@ impl Queue {
         self.report();
     }
 
-    fn refuse(&self, batch: &Batch, reason: &str) -> Outcome {
+    /// The places that a batch takes; none if there will never be so many.
+    fn size(&self, batch: &Batch) -> Option<u32> {
+        let size = match self.settings.sizer {
+            Sizer::Requests => 1,
+            Sizer::Items => batch.items(),
+            Sizer::Bytes => batch.bytes().len(),
+        };
+        // One that holds nothing takes a place all the same: the number of batches is bounded too.
+        let fits = size <= self.settings.queue_size;
+        fits.then(|| u32::try_from(size.max(1)).ok()).flatten()
+    }
+
+    fn refuse(&self, batch: &Batch, error: ExportError) -> Outcome {
         let items = batch.items();
         self.metrics.enqueue_failed(items);
-        tracing::error!(exporter = %self.who, rejected_items = items, error = reason, "Exporting failed. Rejecting data.");
-        Err(ExportError::Retry { reason: reason.to_owned(), after: None })
+        tracing::error!(exporter = %self.who, rejected_items = items, %error, "Exporting failed. Rejecting data.");
+        Err(error)
     }
 
     fn report(&self) {
         let size = self.settings.queue_size;
         self.metrics.queue(size - self.places.available_permits(), size);
     }
+}
+
+fn later(reason: &str) -> ExportError {
+    ExportError::Retry { reason: reason.to_owned(), after: None }
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -72,7 +72,8 @@ impl Attempts {
     }
 
     async fn attempt(&self, batch: &Batch) -> Result<(), ExportError> {
-        let attempt = self.exporter.export(batch.clone());
+        // What an exporter decodes ends with its attempt: a batch may wait long for the next.
+        let attempt = self.exporter.export(batch.encoded());
         if self.timeout.is_zero() {
             return attempt.await;
         }

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use blameio_config::{Diagnostics, Node, Path, choices, settings};
 
+/// A queue of fewer bytes cannot hold an ordinary batch; most likely they were meant to be batches.
+const SMALL: usize = 1 << 20;
+
 settings! {
     /// Whether and how often a batch is sent again.
     pub struct RetrySettings {
@@ -41,9 +44,11 @@ settings! {
         pub enabled: bool = true,
         /// Batches that are sent at the same time.
         pub num_consumers: usize = 10,
-        /// Batches that are held at most, those being sent included.
+        /// How much is held at most, that being sent included, in what `sizer` counts. A batch is held encoded only,
+        /// in some 300 bytes a point: 1000 `requests` of 1,000 points are 300 MiB. `sizer: bytes` bounds the memory.
         pub queue_size: usize = 1000,
-        /// What `queue_size` counts; only `requests` so far.
+        /// What `queue_size` counts: batches (requests), points, spans and log records (items), or encoded bytes
+        /// before compression (bytes).
         pub sizer: Sizer = "requests",
         /// Whether a full queue makes the pipeline wait rather than refuse the batch.
         pub block_on_overflow: bool = false,
@@ -104,12 +109,14 @@ impl SendingSettings {
         for (wrong, message) in [
             (queue.enabled && queue.num_consumers == 0, "`num_consumers` must be positive"),
             (queue.enabled && queue.queue_size == 0, "`queue_size` must be positive"),
-            (
-                queue.enabled && queue.sizer != Sizer::Requests,
-                "`sizer` must be `requests`: a queue measured in items or bytes is not supported yet",
-            ),
         ] {
             report("sending_queue", wrong, message);
+        }
+        if queue.enabled && queue.sizer == Sizer::Bytes && (1..SMALL).contains(&queue.queue_size) {
+            let message =
+                "`queue_size` counts bytes, and a batch that is larger is refused: 67108864 is 64 MiB";
+            let position = &node.get("sending_queue").unwrap_or(node).position;
+            out.warn(position, &path.key("sending_queue"), message);
         }
     }
 }
@@ -128,7 +135,8 @@ mod tests {
             timeout: Duration::ZERO,
             retry_on_failure: RetrySettings::decode(&block("retry_on_failure"), &Path::root(), &mut out)
                 .unwrap(),
-            sending_queue: QueueSettings::decode(&block("sending_queue"), &Path::root(), &mut out).unwrap(),
+            sending_queue: QueueSettings::decode(&block("sending_queue"), &Path::root(), &mut out)
+                .unwrap_or_default(),
         };
         settings.validate(&body, &Path::root().key("exporters").key("otlp"), &mut out);
         out.to_string()
@@ -142,11 +150,20 @@ mod tests {
     }
 
     #[test]
+    fn every_sizer_is_valid_and_bytes_that_hold_no_batch_are_warned_about() {
+        for text in ["requests", "items", "bytes, queue_size: 67108864"] {
+            assert_eq!(found(&format!("sending_queue: {{sizer: {text}}}")), "");
+        }
+        let warned = found("sending_queue: {sizer: bytes}");
+        assert!(warned.contains("warning:") && warned.contains("67108864 is 64 MiB"), "{warned}");
+    }
+
+    #[test]
     fn what_is_wrong_is_said_in_the_collectors_words() {
         for (text, expected) in [
             ("sending_queue: {queue_size: 0}", "`queue_size` must be positive"),
             ("sending_queue: {num_consumers: 0}", "`num_consumers` must be positive"),
-            ("sending_queue: {sizer: bytes}", "`sizer` must be `requests`"),
+            ("sending_queue: {sizer: byte}", "'sizer' has an unknown value"),
             ("retry_on_failure: {randomization_factor: 1.5}", "'randomization_factor' must be within [0, 1]"),
             ("retry_on_failure: {multiplier: -1}", "'multiplier' must be non-negative"),
             ("retry_on_failure: {max_elapsed_time: 1s}", "must not be less than 'initial_interval'"),

@@ -58,6 +58,10 @@ fn batch(value: f64) -> Batch {
     Batch::metrics(gauges(resource, &[(value, vec![])]))
 }
 
+fn batch_of(points: usize) -> Batch {
+    Batch::metrics(gauges(Resource::default(), &vec![(1.0, vec![]); points]))
+}
+
 struct Fixture {
     agent: Agent,
     inner: Arc<Scripted>,
@@ -173,6 +177,42 @@ async fn a_full_queue_refuses_and_counts() {
     advance(Duration::from_secs(1)).await;
     until(|| f.inner.delivered().len() == 1).await;
     f.sending.export(batch(4.0)).await.unwrap();
+}
+
+/// Three points, and three more are refused by a queue of `size` that has room for them only once.
+async fn holds_once(sizer: Sizer, size: usize, taken: i64) {
+    let slow = Scripted { takes: Duration::from_secs(1), ..Scripted::default() };
+    let f = fixture(slow, |settings| {
+        settings.sending_queue.sizer = sizer;
+        settings.sending_queue.queue_size = size;
+    });
+    f.sending.start().await.unwrap();
+    f.sending.export(batch_of(3)).await.unwrap();
+    assert_eq!(f.agent.counter("otelcol_exporter_queue_size"), taken, "{sizer}");
+    let error = f.sending.export(batch_of(3)).await.unwrap_err();
+    assert_eq!(error.to_string(), "sending queue is full", "{sizer}");
+    until(|| f.inner.delivered().len() == 1).await;
+    f.sending.export(batch_of(3)).await.unwrap();
+    let error = f.sending.export(batch_of(1000)).await.unwrap_err();
+    if sizer == Sizer::Requests {
+        assert_eq!(error.to_string(), "sending queue is full");
+    } else {
+        // Nobody needs to offer it again.
+        assert!(matches!(&error, ExportError::Permanent { .. }), "{error}");
+        assert!(error.to_string().starts_with("element size too large"), "{error}");
+    }
+    f.sending.shutdown().await;
+    assert_eq!(f.agent.counter("otelcol_exporter_sent_metric_points"), 6);
+    assert_eq!(f.agent.counter("otelcol_exporter_enqueue_failed_metric_points"), 1003);
+    assert_eq!(f.agent.counter("otelcol_exporter_queue_size"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_is_as_large_as_its_sizer_counts() {
+    let bytes = batch_of(3).bytes().len();
+    holds_once(Sizer::Requests, 1, 1).await;
+    holds_once(Sizer::Items, 5, 3).await;
+    holds_once(Sizer::Bytes, 2 * bytes - 1, i64::try_from(bytes).unwrap()).await;
 }
 
 #[tokio::test(start_paused = true)]
