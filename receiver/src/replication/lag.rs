@@ -82,10 +82,11 @@ const SILENCE: f64 = 2.0;
 /// Whether the replica has the primary's history, as far as their positions tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum History {
+    /// What the replica had applied, the primary has; so it is taken to be before anything is known.
     #[default]
-    Unknown,
-    /// What the replica had applied, the primary has.
     Same,
+    /// The primary has changed since.
+    Unknown,
     /// The replica has applied what the primary does not have.
     Other,
 }
