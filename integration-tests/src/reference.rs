@@ -266,7 +266,8 @@ fn lost() -> String {
                 "I/O of somebody who is not watched was not counted: too much was in flight."
             }
             "bio not seen to end" => {
-                "The end of an I/O of somebody who is not watched was not seen; it is not counted."
+                "The end of a bio was not seen: of somebody who is not watched it is not counted, of write-back \
+                 without its time."
             }
             "others map full" => {
                 "No row was left for somebody who is not watched; the I/O is counted in a row of the device."

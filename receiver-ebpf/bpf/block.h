@@ -8,10 +8,20 @@
 #include "others.h"
 #include "writeback.h"
 
+/* Of whomever the address was before: the end was not seen, or nothing would be here. */
+static __always_inline void forget_bio(__u64 address)
+{
+	if (bpf_map_lookup_elem(&write_back_bios, &address) && !bpf_map_delete_elem(&write_back_bios, &address))
+		count_lost(LOST_FLIGHT_UNFINISHED);
+	if (bpf_map_lookup_elem(&flights, &address) && !bpf_map_delete_elem(&flights, &address))
+		count_lost(LOST_FLIGHT_UNFINISHED);
+}
+
 static __always_inline void bio_queued(struct bio *bio)
 {
 	int held_back;
 
+	forget_bio((__u64)bio);
 	if (writeback_bio_queued(bio))
 		return;
 	held_back = sends_on();

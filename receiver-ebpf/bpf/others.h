@@ -89,7 +89,6 @@ static __always_inline void others_bio_queued(struct bio *bio, int held_back)
 	unsigned int flags, operation = bio->bi_opf & REQ_OP_MASK;
 	__u64 address = (__u64)bio;
 	struct flight flight = {};
-	int error;
 
 	/* The file layer counts what watched processes do. */
 	if (bpf_map_lookup_elem(&processes, &tgid))
@@ -117,12 +116,7 @@ static __always_inline void others_bio_queued(struct bio *bio, int held_back)
 	}
 	flight.bytes = operation <= REQ_OP_WRITE ? bio->bi_iter.bi_size : 0;
 	flight.start_ns = bpf_ktime_get_ns();
-	error = bpf_map_update_elem(&flights, &address, &flight, BPF_NOEXIST);
-	if (error == -EEXIST) {
-		count_lost(LOST_FLIGHT_UNFINISHED);
-		error = bpf_map_update_elem(&flights, &address, &flight, BPF_ANY);
-	}
-	if (error)
+	if (bpf_map_update_elem(&flights, &address, &flight, BPF_ANY))
 		count_lost(LOST_FLIGHTS_FULL);
 }
 

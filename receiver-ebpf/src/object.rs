@@ -118,7 +118,6 @@ pub(crate) struct Maps {
     pub(crate) others_overflow: KernelMap<u32, OtherCounters>,
     pub(crate) device: KernelMap<IoKey, DeviceCounters>,
     pub(crate) write_back: KernelMap<FileId, WriteBack>,
-    /// Only for its size.
     pub(crate) write_back_bios: KernelMap<u64, WriteBackBio>,
     pub(crate) costs: KernelMap<u32, Cost>,
     /// Cgroup and epoch.

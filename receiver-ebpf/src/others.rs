@@ -4,14 +4,14 @@
 use crate::Probes;
 use crate::error::ProbeError;
 use crate::raw::{OTHER_KERNEL, OTHER_PROCESS, OTHER_WRITE_BACK, OtherCounters, OtherKey, RequestKey};
-use crate::threads::{clock_ns, run_state};
+use crate::threads::run_state;
 use crate::types::{Other, OtherRow};
 
 /// The id of the root of a hierarchy of cgroups.
 pub(crate) const ROOT_CGROUP: u64 = 1;
 
 /// No disk and no asynchronous operation takes so long: its end was not seen.
-const GIVE_UP_NS: u64 = 600_000_000_000;
+pub(crate) const GIVE_UP_NS: u64 = 600_000_000_000;
 
 fn row(device: u32, other: Other, by_kernel: bool, counters: &OtherCounters) -> OtherRow {
     let OtherCounters { time_ns, operations, bytes } = *counters;
@@ -98,8 +98,7 @@ impl Probes {
     }
 
     /// Removes what is in flight for so long that its end must have been missed, or whose thread is gone.
-    pub(crate) fn give_up(&mut self) -> Result<(), ProbeError> {
-        let now = clock_ns();
+    pub(crate) fn give_up(&mut self, now: u64) -> Result<(), ProbeError> {
         let old = |start_ns: u64| now.saturating_sub(start_ns) > GIVE_UP_NS;
         let mut requests: Vec<(RequestKey, u64, u32)> = Vec::new();
         self.maps.requests.for_each(|key, values| {
@@ -120,7 +119,14 @@ impl Probes {
             flights.extend(values.iter().filter(|flight| old(flight.start_ns)).map(|_| address));
         })?;
         for address in flights {
-            self.maps.flights.delete(&address);
+            self.given_up_bios += u64::from(self.maps.flights.delete(&address));
+        }
+        let mut bios = Vec::new();
+        self.maps.write_back_bios.for_each(|address, values| {
+            bios.extend(values.iter().filter(|bio| old(bio.start_ns)).map(|_| address));
+        })?;
+        for address in bios {
+            self.given_up_bios += u64::from(self.maps.write_back_bios.delete(&address));
         }
         Ok(())
     }

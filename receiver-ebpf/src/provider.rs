@@ -45,6 +45,8 @@ pub struct Probes {
     pub(crate) others: HashMap<OtherKey, (u64, u64)>,
     /// Asynchronous operations that were given up.
     pub(crate) given_up: u64,
+    /// The same of bios.
+    pub(crate) given_up_bios: u64,
     /// Cgroups, and when somebody was seen in them, that looked left at the last sweep.
     pub(crate) left: HashSet<(u64, u64)>,
     /// What the kernel takes to call a program at each system call.
@@ -91,6 +93,7 @@ impl Probes {
             renamed: 0,
             others: HashMap::new(),
             given_up: 0,
+            given_up_bios: 0,
             left: HashSet::new(),
             way_of_calls,
         })
@@ -256,3 +259,7 @@ impl Probes {
         sum
     }
 }
+
+#[cfg(test)]
+#[path = "provider_tests.rs"]
+mod tests;

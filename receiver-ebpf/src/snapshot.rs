@@ -116,7 +116,11 @@ impl Probes {
         let mut lost = Vec::with_capacity(LOST_REASONS.len() + 2);
         for (index, reason) in (0_u32..).zip(LOST_REASONS) {
             let copies = maps.lost.copies(&index)?.unwrap_or_default();
-            let given_up = if reason == REQUEST_UNFINISHED { self.given_up } else { 0 };
+            let given_up = match reason {
+                REQUEST_UNFINISHED => self.given_up,
+                crate::raw::BIO_UNFINISHED => self.given_up_bios,
+                _ => 0,
+            };
             lost.push((reason, copies.iter().sum::<u64>() + given_up));
         }
         lost.push(("probe skipped", self.skipped()));

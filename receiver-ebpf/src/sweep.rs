@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use crate::Probes;
 use crate::error::ProbeError;
 use crate::raw::{DurationKey, FileId, IoCounters, IoKey, ThreadTimeKey};
+use crate::threads::clock_ns;
 use crate::types::ThreadState;
 
 /// Most rows of operations that go at once: the end of each has to be told, and after a rush there are many thousand.
@@ -100,7 +101,7 @@ impl Probes {
             !kept.contains(file) && (crowded || swept.contains(file) || file_is_gone(file))
         })?;
         let foreign = self.sweep_others(idle_snapshots)?;
-        self.give_up()?;
+        self.give_up(clock_ns())?;
         self.sweep_owners()?;
         if !swept.is_empty() || others || foreign {
             self.removals += 1;
