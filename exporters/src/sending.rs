@@ -76,9 +76,14 @@ impl Exporter for Sending {
         }
     }
 
-    /// Every batch that is left gets one more attempt, at once. The caller sets the deadline by dropping this.
-    async fn shutdown(&self) {
+    /// From here on every batch gets one more attempt, at once.
+    fn drain(&self) {
         self.attempts.draining.cancel();
+    }
+
+    /// Sends what is left. The caller sets the deadline by dropping this.
+    async fn shutdown(&self) {
+        self.drain();
         if let Some(queue) = &self.queue {
             queue.drain().await;
         }

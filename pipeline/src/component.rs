@@ -123,6 +123,9 @@ pub trait Exporter: Send + Sync {
     /// Delivers one batch, or, for one that is read from, accepts it.
     async fn export(&self, batch: Batch) -> Result<(), ExportError>;
 
+    /// The end begins: more may come, and is delivered, but nothing waits for a better time any more.
+    fn drain(&self) {}
+
     /// Delivers what is left and closes.
     async fn shutdown(&self) {}
 }

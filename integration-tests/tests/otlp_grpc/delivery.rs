@@ -16,7 +16,7 @@ use crate::{
     receiver::{Answer, Options, Receiver, Server},
 };
 
-fn numbers(receiver: &Receiver) -> BTreeSet<u64> {
+pub fn numbers(receiver: &Receiver) -> BTreeSet<u64> {
     receiver.taken().iter().map(|taken| number(&taken.body)).collect()
 }
 

@@ -2,6 +2,7 @@
 
 mod collector;
 mod delivery;
+mod ending;
 mod exporter;
 mod proxy;
 mod receiver;

@@ -87,10 +87,22 @@ impl Exporter for Sink {
             return Err(ExportError::Permanent { reason: "broken".into() });
         }
         self.journal.write(format!("{} got a batch", self.name));
+        if self.name == "sink/blocked" {
+            std::future::pending::<()>().await;
+        }
         Ok(())
     }
 
+    fn drain(&self) {
+        self.journal.write(format!("{} draining", self.name));
+    }
+
     async fn shutdown(&self) {
+        match self.name.as_str() {
+            "sink/a_stuck" => std::future::pending().await,
+            "sink/slow" => tokio::time::sleep(Duration::from_secs(4)).await,
+            _ => {}
+        }
         self.journal.write(format!("{} shut down", self.name));
     }
 }
@@ -141,6 +153,11 @@ service:
 ";
 
 async fn run(yaml: &str) -> Vec<String> {
+    run_until(yaml, "batch 2").await
+}
+
+/// Runs until a line that begins so, and shuts down in 10 s.
+async fn run_until(yaml: &str, line: &str) -> Vec<String> {
     let configuration = configuration(yaml).configuration;
     let telemetry = Telemetry::new(&blameio_config::Telemetry::default()).unwrap();
     let graph = Graph::build(&configuration, &COMPONENTS, telemetry.metrics()).unwrap();
@@ -152,11 +169,11 @@ async fn run(yaml: &str) -> Vec<String> {
     let journal = journal(&context);
     let running = graph.start().await.unwrap();
     let seen = async {
-        while !journal.lines().iter().any(|line| line.starts_with("batch 2")) {
+        while !journal.lines().iter().any(|seen| seen.starts_with(line)) {
             tokio::task::yield_now().await;
         }
     };
-    timeout(Duration::from_secs(10), seen).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(10), seen).await.unwrap();
     assert_eq!(running.late(), Vec::new());
     running.shutdown(Duration::from_secs(10)).await;
     journal.lines()
@@ -179,6 +196,32 @@ async fn a_batch_is_acknowledged_only_when_every_exporter_has_accepted_it() {
     assert!(lines.contains(&"batch 0 accepted: false".to_owned()), "{lines:?}");
     // The one that works has its batches all the same.
     assert_eq!(lines.iter().filter(|line| *line == "sink/a got a batch").count(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exporter_that_does_not_end_takes_no_time_from_the_others() {
+    let yaml = GOOD.replace("sink/a: ", "sink/a_stuck: , sink/slow: ");
+    let started = Instant::now();
+    let lines = run(&yaml.replace("[sink/a]", "[sink/a_stuck, sink/slow]")).await;
+    assert!(lines.contains(&"sink/slow shut down".to_owned()), "{lines:?}");
+    assert!(!lines.contains(&"sink/a_stuck shut down".to_owned()), "{lines:?}");
+    assert!(started.elapsed() < Duration::from_secs(11), "{:?}", started.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blocked_pipeline_leaves_the_exporters_half_of_the_time() {
+    let yaml = GOOD.replace("sink/a: ", "sink/blocked: , sink/slow: ");
+    let yaml = yaml.replace("[sink/a]", "[sink/slow, sink/blocked]");
+    let lines = run_until(&yaml, "sink/blocked got").await;
+    assert!(lines.contains(&"sink/slow shut down".to_owned()), "{lines:?}");
+    assert_eq!(lines.last().unwrap(), "extension shut down");
+}
+
+#[tokio::test]
+async fn exporters_know_of_the_end_before_the_receivers_hand_on_their_last() {
+    let lines = run(GOOD).await;
+    let at = |wanted: &str| lines.iter().position(|line| line == wanted).unwrap();
+    assert!(at("sink/a draining") < at("last batch accepted: true"), "{lines:?}");
 }
 
 #[test]
