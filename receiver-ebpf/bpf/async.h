@@ -34,7 +34,8 @@ struct pending {
 	} requests[PENDING];
 };
 
-MAP(requests, BPF_MAP_TYPE_HASH, struct request_key, struct asynchronous_request, 8192);
+/* Made in a system call; only servers that use io_uring or libaio have any. */
+GROWING_MAP(requests, BPF_MAP_TYPE_HASH, struct request_key, struct asynchronous_request, 8192);
 MAP(pending, BPF_MAP_TYPE_HASH, __u32, struct pending, 64);
 
 static const struct pending no_pending;

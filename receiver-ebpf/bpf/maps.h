@@ -237,8 +237,8 @@ struct thread_time_key {
 	} name_ SEC(".maps")
 
 /*
- * Takes memory for the rows that it has, not for all that it may have. Only for maps whose rows stay for minutes and are
- * made where a thread may be interrupted: not in the scheduler, nor for each bio.
+ * Takes memory for the rows that it has, not for all that it may have. Only for maps whose rows are made where a thread
+ * may be interrupted: not in the scheduler, nor for each bio.
  */
 #define GROWING_MAP(name_, type_, key_, value_, entries_)                                                              \
 	struct {                                                                                                       \

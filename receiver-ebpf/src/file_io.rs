@@ -41,7 +41,7 @@ settings! {
         /// How often metrics are handed on.
         pub collection_interval: Duration = "1s",
         /// Makes every kernel map so many times larger: for servers with many thousand relations in use. At 1 the maps
-        /// take 5 MiB on two processors, and at most 17 when they are full; on 64 processors at most 54.
+        /// take 4 MiB on two processors, and at most 17 when they are full; on 64 processors at most 54.
         pub map_size_factor: u32 = 1,
         /// Most that the probes themselves may take of the host's processors, in percent of all of them, over half a
         /// minute. Probes that take more are detached until the agent is started anew; 0 for no limit. What they take

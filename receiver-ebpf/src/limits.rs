@@ -20,7 +20,7 @@ pub struct Limits {
     pub critical_threads: u32,
     /// Rows of critical thread, state and file.
     pub thread_time: u32,
-    /// Asynchronous operations of watched processes in flight. About 230 bytes each.
+    /// Asynchronous operations of watched processes in flight. About 260 bytes each.
     pub requests: u32,
     /// Bios of everyone else in flight. About 110 bytes each.
     pub flights: u32,

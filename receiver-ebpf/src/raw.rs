@@ -256,7 +256,7 @@ pub(crate) struct Flight {
 /// Of an asynchronous operation whose end the probes did not see.
 pub(crate) const REQUEST_UNFINISHED: &str = "request not seen to end";
 /// The same of a bio.
-pub(crate) const BIO_UNFINISHED: &str = "bio not seen to end";
+pub(crate) const BIO_UNFINISHED: &str = LOST_REASONS[15];
 
 /// Why something was not kept, in the order of `enum lost`.
 pub(crate) const LOST_REASONS: [&str; 18] = [
@@ -275,7 +275,7 @@ pub(crate) const LOST_REASONS: [&str; 18] = [
     "request unreadable",
     REQUEST_UNFINISHED,
     "flights map full",
-    BIO_UNFINISHED,
+    "bio not seen to end",
     "others map full",
     "cgroups map full",
 ];
