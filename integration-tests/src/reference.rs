@@ -234,6 +234,7 @@ fn lost() -> String {
         .map_or("", |(list, _)| list);
     let reasons = list.split('"').skip(1).step_by(2).chain([
         "request not seen to end",
+        "bio not seen to end",
         "probe skipped",
         "row swept while written",
         "probes detached",

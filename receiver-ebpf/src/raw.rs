@@ -256,6 +256,9 @@ pub(crate) struct Flight {
 /// Of an asynchronous operation whose end the probes did not see.
 pub(crate) const REQUEST_UNFINISHED: &str = "request not seen to end";
 
+/// Of a bio whose end the probes did not see.
+pub(crate) const BIO_UNFINISHED: &str = "bio not seen to end";
+
 /// Why something was not kept, in the order of `enum lost`.
 pub(crate) const LOST_REASONS: [&str; 18] = [
     "io map full",
@@ -273,13 +276,10 @@ pub(crate) const LOST_REASONS: [&str; 18] = [
     "request unreadable",
     REQUEST_UNFINISHED,
     "flights map full",
-    "bio not seen to end",
+    BIO_UNFINISHED,
     "others map full",
     "cgroups map full",
 ];
-
-/// Of a bio whose end the probes did not see.
-pub(crate) const BIO_UNFINISHED: &str = LOST_REASONS[15];
 
 /// Records out of the flat bytes of a batch. A last, incomplete record is dropped.
 pub(crate) fn records<T: AnyBitPattern>(bytes: &[u8]) -> impl Iterator<Item = T> + '_ {
