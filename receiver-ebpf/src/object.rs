@@ -63,7 +63,7 @@ fn has_tracepoint(types: &Btf, tracepoint: &str) -> bool {
 }
 
 const FAULTS: &str = "page faults of mapped files are not seen, which needs Linux 6.12";
-const URING: &str = "io_uring is not seen, which the kernel does not have";
+const URING: &str = "io_uring is not seen: this kernel has none, or is older than Linux 6.0";
 
 /// Of each the first that fits the kernel's tracepoints, else the last.
 const GROUPS: [&[Group]; 3] = [
