@@ -80,7 +80,7 @@ fn once_the_probes_are_attached_no_thread_can_load_any() {
         }
     }
     assert!(told.last().is_some_and(|line| line.contains("probes are attached")), "{told:#?}");
-    let mark = state.path().join("probes-attaching");
+    let mark = state.path().join("probes-attaching-file_io");
     assert!(mark.exists(), "a crash now would not be noticed at the next start");
     let until = Instant::now() + DEADLINE;
     loop {

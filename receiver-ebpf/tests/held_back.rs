@@ -14,6 +14,7 @@ mod support;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use blameio_receiver_ebpf::{Limits, Operation, Other, Probes, Snapshot};
@@ -40,7 +41,9 @@ struct Cgroup {
 
 impl Cgroup {
     fn new(device: u64) -> Result<Self, String> {
-        let name = format!("blameio-test-{}", std::process::id());
+        // The tests of a file run at the same time.
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let name = format!("blameio-test-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         let number = format!("{}:{}", libc::major(device), libc::minor(device));
         let first = Path::new("/sys/fs/cgroup/blkio");
         if first.join("blkio.throttle.read_bps_device").exists() {

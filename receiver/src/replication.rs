@@ -24,7 +24,7 @@ settings! {
     pub struct ReplicationSettings {
         /// Replicas to measure; without it, all databases that are declared.
         pub databases: Vec<ComponentId> = (),
-        /// How often positions are looked at. While they rest, half as often.
+        /// How often positions are looked at; that of a replica in step that rests, half as often.
         pub sample_interval: Duration = "20ms",
         /// How often metrics are handed on.
         pub collection_interval: Duration = "1s",

@@ -139,7 +139,13 @@ impl Loader {
             let place = Place { oid: row.read(0)?, name: row.read(1)?, space: row.read(2)? };
             Ok((place.oid, place))
         };
-        known.places = rows.iter().map(place).collect::<Result<_, DatabaseError>>()?;
+        let places = rows.iter().map(place).collect::<Result<HashMap<_, _>, DatabaseError>>()?;
+        for (oid, before) in std::mem::replace(&mut known.places, places) {
+            if known.places.get(&oid).is_none_or(|now| now.name != before.name) {
+                tracing::debug!(database_oid = oid, "dropped or renamed meanwhile");
+                known.shut.remove(&oid);
+            }
+        }
         self.directory.listed(&known.places.keys().copied().collect(), Instant::now());
         match self.link.rows("its tablespaces", TABLESPACES, &[]).await {
             Ok(rows) => {
@@ -162,8 +168,7 @@ impl Loader {
         }
         let gone = known.places.get(&place.oid).is_none_or(|now| now.name != place.name);
         if gone {
-            tracing::debug!(database_oid = place.oid, "dropped or renamed meanwhile: {error}");
-            known.shut.remove(&place.oid);
+            tracing::debug!(database_oid = place.oid, "could not be read: {error}");
         }
         gone
     }

@@ -187,8 +187,8 @@ async fn watch_primary(
             () = sleep_until(pace.due()) => {}
         }
         let seen = timeout(LOOK_TIMEOUT, primary.flushed()).await;
-        let position = seen.as_ref().ok().and_then(|seen| Some(seen.as_ref().ok()?.flushed));
-        pace.looked(Clock::now(), position);
+        // Its position dates what the replica waits for: the first of it after a rest too.
+        pace.looked(Clock::now(), None);
         let error = match seen {
             Ok(Ok(seen)) => {
                 let mut channel = lock(&shared);

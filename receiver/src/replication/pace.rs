@@ -1,5 +1,5 @@
-//! When a server is looked at next: at the interval that was asked for while its position moves, more rarely while it
-//! rests. Most of what an agent at rest takes of a processor is its looks.
+//! When a server is looked at next: at the interval that was asked for, and more rarely where its position rests and may.
+//! Most of what an agent at rest takes of a processor is its looks.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 const RESTS_AFTER: Duration = Duration::from_millis(500);
 
 /// At rest so many intervals pass between two looks. When the position moves on, it is taken to have done so in the middle
-/// between two looks, so that this is wrong by half as many intervals at most: by 20 ms where the interval is the default.
+/// between two looks, so that this is wrong by half as many intervals.
 const AT_REST: u32 = 2;
 
 /// The looks at one server.
