@@ -5,7 +5,8 @@ use crate::cost;
 use crate::error::ProbeError;
 use crate::histogram::{DURATION_OFFSET, DURATION_SCALE};
 use crate::raw::{
-    DeviceCounters, DurationKey, Durations, IoCounters, IoKey, LOST_REASONS, OverflowKey, REQUEST_UNFINISHED,
+    BIO_UNFINISHED, DeviceCounters, DurationKey, Durations, IoCounters, IoKey, LOST_REASONS, OverflowKey,
+    REQUEST_UNFINISHED,
 };
 use crate::types::{CostRow, DeviceRow, DurationRow, IoRow, Operation, Snapshot, WriteBackRow};
 
@@ -118,7 +119,7 @@ impl Probes {
             let copies = maps.lost.copies(&index)?.unwrap_or_default();
             let given_up = match reason {
                 REQUEST_UNFINISHED => self.given_up,
-                crate::raw::BIO_UNFINISHED => self.given_up_bios,
+                BIO_UNFINISHED => self.given_up_bios,
                 _ => 0,
             };
             lost.push((reason, copies.iter().sum::<u64>() + given_up));

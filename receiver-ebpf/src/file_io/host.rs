@@ -40,7 +40,11 @@ pub(super) fn ended(costs: &[CostRow], time: PointTime, builder: &mut MetricsBui
     }
 }
 
-/// With the host, for who drops the attributes of resources.
 fn attributes(key: &str, value: &str) -> Vec<KeyValue> {
-    vec![key_value(HOST_NAME, host_name()), key_value(key, value)]
+    of_host([key_value(key, value)])
+}
+
+/// With the host, for who drops the attributes of resources.
+pub(super) fn of_host(attributes: impl IntoIterator<Item = KeyValue>) -> Vec<KeyValue> {
+    std::iter::once(key_value(HOST_NAME, host_name())).chain(attributes).collect()
 }

@@ -8,8 +8,7 @@ use std::{
 };
 
 use blameio_pipeline::{
-    attribute::{BLAME_CULPRIT, HOST_NAME, SYSTEM_DEVICE},
-    machine::host_name,
+    attribute::{BLAME_CULPRIT, SYSTEM_DEVICE},
     metrics::{MetricsBuilder, PointTime, key_value},
     signal,
 };
@@ -18,6 +17,7 @@ use opentelemetry_proto::tonic::common::v1::KeyValue;
 use super::{
     clock::{Moment, Start},
     emit::{integer, seconds},
+    host::of_host,
     leaf::{Leaves, has_holders},
     refresh::Refresh,
 };
@@ -174,8 +174,7 @@ fn name(other: &Other, cgroups: &mut Cgroups) -> String {
 }
 
 fn attributes(leaf: &str, culprit: &str) -> Vec<KeyValue> {
-    // With the host, for who drops the attributes of resources.
-    vec![key_value(HOST_NAME, host_name()), key_value(SYSTEM_DEVICE, leaf), key_value(BLAME_CULPRIT, culprit)]
+    of_host([key_value(SYSTEM_DEVICE, leaf), key_value(BLAME_CULPRIT, culprit)])
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use blameio_pipeline::{
-    machine::host_resource,
+    attribute::HOST_NAME,
+    machine::{host_name, host_resource},
     metrics::{attribute, number, number_points},
 };
 use opentelemetry_proto::tonic::metrics::v1::NumberDataPoint;
