@@ -27,4 +27,4 @@ pub use component::{
 pub use host::Host;
 pub use output::Output;
 pub use role::ThreadRole;
-pub use server::{ServerIdentity, ServerPublisher, ServerView, WatchedProcess, WatchedServer};
+pub use server::{ServerIdentity, ServerPublisher, ServerView, WatchedProcess, WatchedServer, WatchedThread};

@@ -56,6 +56,15 @@ pub struct WatchedProcess {
     pub role: ThreadRole,
 }
 
+/// A thread of a watched process whose role is not that of its process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WatchedThread {
+    /// Thread id in the agent's pid namespace.
+    pub tid: u32,
+    /// What it does.
+    pub role: ThreadRole,
+}
+
 /// One state of a watched server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerView {
@@ -63,6 +72,8 @@ pub struct ServerView {
     pub identity: Option<Arc<ServerIdentity>>,
     /// Its processes; empty while it is down or not on this host.
     pub processes: Vec<WatchedProcess>,
+    /// Threads of these processes, of a server whose threads have roles of their own.
+    pub threads: Vec<WatchedThread>,
     /// Threads that replication waits for.
     pub critical: Vec<u32>,
     /// Its data directory, as this host sees it; `None` while it is down or not on this host.
