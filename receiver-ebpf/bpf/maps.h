@@ -250,6 +250,8 @@ struct thread_time_key {
 	} name_ SEC(".maps")
 
 MAP(processes, BPF_MAP_TYPE_HASH, __u32, struct process, 4096);
+/* Of threads whose role is not their process's. */
+GROWING_MAP(thread_roles, BPF_MAP_TYPE_HASH, __u32, __u32, 8192);
 GROWING_MAP(files, BPF_MAP_TYPE_HASH, struct file_id, struct file_name, 5120);
 GROWING_MAP(io, BPF_MAP_TYPE_PERCPU_HASH, struct io_key, struct io_row, 16384);
 MAP(overflow, BPF_MAP_TYPE_PERCPU_HASH, struct overflow_key, struct io_row, 1024);
@@ -258,7 +260,7 @@ MAP(critical, BPF_MAP_TYPE_HASH, __u32, struct thread, 64);
 MAP(thread_time, BPF_MAP_TYPE_HASH, struct thread_time_key, __u64, 8192);
 MAP(lost, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, LOST_REASONS);
 /*
- * Counts what user space changes of `processes` and `critical`, and what it removes of `files`. Until it moves, what a
+ * Counts what user space changes of `processes`, `thread_roles` and `critical`, and what it removes of `files`. Until it moves, what a
  * slot keeps of them holds.
  */
 MAP(watch_epoch, BPF_MAP_TYPE_ARRAY, __u32, __u64, 1);

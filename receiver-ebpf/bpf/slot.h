@@ -21,11 +21,13 @@ static __always_inline void join(struct slot *slot, struct task_struct *task, __
 	__u32 tid = task->pid, tgid = task->tgid;
 	struct process *process = bpf_map_lookup_elem(&processes, &tgid);
 	struct thread *thread = bpf_map_lookup_elem(&critical, &tid);
+	__u32 *role;
 
 	slot->watched = process != NULL;
 	if (process) {
+		role = bpf_map_lookup_elem(&thread_roles, &tid);
 		slot->server = process->server;
-		slot->role = process->role;
+		slot->role = role ? *role : process->role;
 	}
 	slot->critical = thread && thread->state != STATE_EXITED;
 	slot->epoch = epoch;

@@ -207,10 +207,13 @@ PROBE(on_fork, "sched_process_fork", PROGRAM_FORK)
 PROBE(on_exit, "sched_process_exit", PROGRAM_EXIT)
 {
 	struct task_struct *task = (struct task_struct *)ctx[0];
-	__u32 tgid = task->tgid;
+	__u32 tgid = task->tgid, tid = task->pid;
 
 	thread_exits(task);
-	async_thread_exits(task->pid);
+	async_thread_exits(tid);
+	/* A later thread of the number does something else. */
+	if (bpf_map_lookup_elem(&thread_roles, &tid))
+		bpf_map_delete_elem(&thread_roles, &tid);
 	/* The first thread may leave before the others. */
 	if (task->signal->live.counter == 0 && bpf_map_lookup_elem(&processes, &tgid))
 		bpf_map_delete_elem(&processes, &tgid);

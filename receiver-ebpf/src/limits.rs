@@ -8,6 +8,8 @@
 pub struct Limits {
     /// Watched processes; a server's backends are one each. About 80 bytes each.
     pub processes: u32,
+    /// Threads whose role is not their process's. About 80 bytes each.
+    pub thread_roles: u32,
     /// Files whose name is kept. About 350 bytes each.
     pub files: u32,
     /// Rows of file, thread or role class, and operation. About 100 bytes each and 32 more per possible processor.
@@ -40,6 +42,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             processes: 4096,
+            thread_roles: 8192,
             files: 5120,
             io: 16_384,
             overflow: 1024,
@@ -62,6 +65,7 @@ impl Limits {
     pub fn times(self, factor: u32) -> Self {
         let Self {
             processes,
+            thread_roles,
             files,
             io,
             overflow,
@@ -77,6 +81,7 @@ impl Limits {
         } = self;
         Self {
             processes: processes.saturating_mul(factor),
+            thread_roles: thread_roles.saturating_mul(factor),
             files: files.saturating_mul(factor),
             io: io.saturating_mul(factor),
             overflow: overflow.saturating_mul(factor),
@@ -93,9 +98,10 @@ impl Limits {
     }
 
     /// Map name and entries. At least one: the kernel makes no empty map.
-    pub(crate) fn entries(&self) -> [(&'static str, u32); 14] {
+    pub(crate) fn entries(&self) -> [(&'static str, u32); 15] {
         let Self {
             processes,
+            thread_roles,
             files,
             io,
             overflow,
@@ -111,6 +117,7 @@ impl Limits {
         } = self;
         [
             ("processes", *processes),
+            ("thread_roles", *thread_roles),
             ("files", *files),
             ("io", *io),
             ("overflow", *overflow),

@@ -100,6 +100,7 @@ pub(crate) fn groups(types: &Btf) -> impl Iterator<Item = Group> {
 /// All maps that user space reads or writes.
 pub(crate) struct Maps {
     pub(crate) processes: KernelMap<u32, Process>,
+    pub(crate) thread_roles: KernelMap<u32, u32>,
     /// The key is the descriptor of a process or thread.
     pub(crate) slots: KernelMap<u32, Slot>,
     pub(crate) files: KernelMap<FileId, FileName>,
@@ -213,6 +214,7 @@ pub(crate) fn take_maps(object: &mut Ebpf) -> Result<Maps, ProbeError> {
     let mut take = |name: &'static str| object.take_map(name);
     Ok(Maps {
         processes: KernelMap::new("processes", take("processes"), processors)?,
+        thread_roles: KernelMap::new("thread_roles", take("thread_roles"), processors)?,
         slots: KernelMap::new("slots", take("slots"), processors)?,
         files: KernelMap::new("files", take("files"), processors)?,
         io: KernelMap::new("io", take("io"), processors)?,

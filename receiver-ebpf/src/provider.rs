@@ -124,7 +124,40 @@ impl Probes {
         }
     }
 
-    /// To be called after each change of `processes` and `critical` and each removal from `files`, or threads go on with
+    /// Counts a thread of a watched process in a role class of its own from now on. It ends with the thread.
+    pub fn give_role(&mut self, tid: u32, role: u8) -> Result<(), ProbeError> {
+        self.maps.thread_roles.set(&tid, &u32::from(role))?;
+        self.watched_has_changed()?;
+        // If it ended before the insert, nobody would remove it, and a later thread of the number would have the role.
+        if run_state(tid).is_none() {
+            self.take_role(tid);
+            return Err(ProbeError::Gone { kind: "thread", id: tid });
+        }
+        Ok(())
+    }
+
+    /// Counts a thread in the role class of its process again.
+    pub fn take_role(&mut self, tid: u32) {
+        self.maps.thread_roles.delete(&tid);
+        if let Err(error) = self.watched_has_changed() {
+            tracing::warn!(%error, tid, "a thread is still counted in its old role");
+        }
+    }
+
+    /// Threads that have a role class of their own now; without those that have exited. Empty if it cannot be read.
+    #[must_use]
+    pub fn given_roles(&self) -> Vec<(u32, u8)> {
+        let mut found = Vec::new();
+        let read = self.maps.thread_roles.for_each(|tid, roles| {
+            found.extend(roles.first().map(|role| (tid, u8::try_from(*role).unwrap_or_default())));
+        });
+        if let Err(error) = read {
+            tracing::warn!(%error, "the roles of threads cannot be listed");
+        }
+        found
+    }
+
+    /// To be called after each change of `processes`, `thread_roles` and `critical` and each removal from `files`, or threads go on with
     /// what they have seen.
     pub(crate) fn watched_has_changed(&mut self) -> Result<(), ProbeError> {
         // The kernel compares 32 bits.
@@ -201,6 +234,7 @@ impl Probes {
     pub fn memory_bytes(&self) -> u64 {
         let Maps {
             processes,
+            thread_roles,
             // Lies in the threads' own memory.
             slots: _,
             files,
@@ -224,6 +258,7 @@ impl Probes {
             owners,
         } = &self.maps;
         processes.memory_bytes()
+            + thread_roles.memory_bytes()
             + files.memory_bytes()
             + io.memory_bytes()
             + overflow.memory_bytes()

@@ -113,20 +113,32 @@ fn what_is_watched_changes_under_a_thread_that_goes_on() {
         rows.sort_unstable();
         let sum =
             |role, tid| rows.iter().filter(|row| (row.0, row.1) == (role, tid)).map(|row| row.2).sum::<u64>();
-        [sum(1, None), sum(2, None), sum(2, Some(tid))]
+        [sum(1, None), sum(2, None), sum(3, None), sum(2, Some(tid))]
     };
     let tgid = process_of(tid);
     probes.watch_process(tgid, 15, 1).unwrap();
-    let [first, second, third] = round(&mut probes);
-    assert!(first > 0 && second == 0 && third == 0);
+    let [first, rest @ ..] = round(&mut probes);
+    assert!(first > 0 && rest == [0, 0, 0]);
     probes.watch_process(tgid, 15, 2).unwrap();
-    let [again, second, third] = round(&mut probes);
-    assert!(again == first && second > 0 && third == 0);
+    let [again, second, rest @ ..] = round(&mut probes);
+    assert!(again == first && second > 0 && rest == [0, 0]);
+    probes.give_role(tid, 3).unwrap();
+    assert_eq!(probes.given_roles(), [(tid, 3)]);
+    let [again, second_again, own, critical] = round(&mut probes);
+    assert!((again, second_again) == (first, second) && own > 0 && critical == 0);
+    probes.take_role(tid);
+    let [_, second, own_again, _] = round(&mut probes);
+    assert!(second > second_again && own_again == own);
     probes.watch_thread(tid).unwrap();
-    let [again, second_again, third] = round(&mut probes);
-    assert!(again == first && second_again == second && third > 0);
+    let [again, second_again, own_again, critical] = round(&mut probes);
+    assert!((again, second_again, own_again) == (first, second, own) && critical > 0);
     probes.forget_process(tgid);
-    assert_eq!(round(&mut probes), [first, second, third]);
+    assert_eq!(round(&mut probes), [first, second, own, critical]);
+    // What later threads of the number do is another matter.
+    probes.give_role(tid, 3).unwrap();
+    drop(player);
+    until("the end of the thread", || probes.given_roles().is_empty().then_some(()));
+    assert!(probes.give_role(tid, 3).is_err() && probes.given_roles().is_empty());
 }
 
 /// The process that a thread belongs to.

@@ -71,7 +71,7 @@ impl Collection {
         let sweep = Instant::now() >= self.sweep_due;
         if sweep {
             self.sweep_due = Instant::now() + SWEEP_INTERVAL;
-            self.watch.compare(&self.probes.watched_processes());
+            self.watch.compare(&self.probes.watched_processes(), &self.probes.given_roles());
         }
         self.apply();
         if sweep {

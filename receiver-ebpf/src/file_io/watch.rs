@@ -1,4 +1,4 @@
-//! Keeps the kernel's list of watched processes and critical threads as the servers' views say.
+//! Keeps the kernel's list of watched processes and threads as the servers' views say.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -15,16 +15,26 @@ use crate::{ProbeError, Probes};
 pub(super) struct Watch {
     servers: Vec<WatchedServer>,
     views: Vec<Arc<ServerView>>,
-    processes: HashMap<u32, (u16, ThreadRole)>,
-    critical: HashMap<u32, u16>,
+    processes: Told<(u16, ThreadRole)>,
+    /// Roles of threads that have one of their own.
+    roles: Told<ThreadRole>,
+    critical: Told<u16>,
+}
+
+/// What the kernel was told of processes or threads, by their numbers.
+#[derive(Debug)]
+struct Told<V> {
+    kind: &'static str,
+    known: HashMap<u32, V>,
     refused: HashSet<u32>,
-    refused_threads: HashSet<u32>,
 }
 
 /// What is told of processes and threads; the probes, but for tests.
 pub(super) trait Watcher {
     fn watch_process(&mut self, tgid: u32, server: u16, role: u8) -> Result<(), ProbeError>;
     fn forget_process(&mut self, tgid: u32);
+    fn give_role(&mut self, tid: u32, role: u8) -> Result<(), ProbeError>;
+    fn take_role(&mut self, tid: u32);
     fn watch_thread(&mut self, tid: u32) -> Result<(), ProbeError>;
     fn forget_thread(&mut self, tid: u32);
 }
@@ -36,6 +46,14 @@ impl Watcher for Probes {
 
     fn forget_process(&mut self, tgid: u32) {
         Self::forget_process(self, tgid);
+    }
+
+    fn give_role(&mut self, tid: u32, role: u8) -> Result<(), ProbeError> {
+        Self::give_role(self, tid, role)
+    }
+
+    fn take_role(&mut self, tid: u32) {
+        Self::take_role(self, tid);
     }
 
     fn watch_thread(&mut self, tid: u32) -> Result<(), ProbeError> {
@@ -53,10 +71,9 @@ impl Watch {
         Self {
             servers,
             views,
-            processes: HashMap::new(),
-            critical: HashMap::new(),
-            refused: HashSet::new(),
-            refused_threads: HashSet::new(),
+            processes: Told::new("process"),
+            roles: Told::new("thread's role"),
+            critical: Told::new("thread"),
         }
     }
 
@@ -79,74 +96,38 @@ impl Watch {
     }
 
     /// Tells the kernel what changed.
-    pub(super) fn apply(&mut self, kernel: &mut impl Watcher) {
+    pub(super) fn apply<K: Watcher>(&mut self, kernel: &mut K) {
         self.views = self.servers.iter().map(WatchedServer::view).collect();
-        let mut processes = HashMap::new();
-        let mut critical = HashMap::new();
+        let (mut processes, mut roles, mut critical) = (HashMap::new(), HashMap::new(), HashMap::new());
         for (server, view) in (0_u16..).zip(&self.views) {
             processes.extend(view.processes.iter().map(|process| (process.pid, (server, process.role))));
+            roles.extend(view.threads.iter().map(|thread| (thread.tid, thread.role)));
             critical.extend(view.critical.iter().map(|tid| (*tid, server)));
         }
         // Those that leave make room for those that come.
-        for pid in self.processes.keys().filter(|pid| !processes.contains_key(pid)) {
-            kernel.forget_process(*pid);
-        }
-        for tid in self.critical.keys().filter(|tid| !critical.contains_key(tid)) {
-            kernel.forget_thread(*tid);
-        }
-        let known = std::mem::take(&mut self.processes);
-        for (pid, wanted) in &processes {
-            if known.get(pid) == Some(wanted) {
-                self.processes.insert(*pid, *wanted);
-                continue;
-            }
-            match kernel.watch_process(*pid, wanted.0, wanted.1.code()) {
-                Ok(()) => {
-                    self.processes.insert(*pid, *wanted);
-                    self.refused.remove(pid);
-                }
-                Err(error) => self.refuse("process", *pid, &error),
-            }
-        }
-        let known = std::mem::take(&mut self.critical);
-        for (tid, server) in &critical {
-            if known.contains_key(tid) {
-                self.critical.insert(*tid, *server);
-                continue;
-            }
-            match kernel.watch_thread(*tid) {
-                Ok(()) => {
-                    self.critical.insert(*tid, *server);
-                    self.refused_threads.remove(tid);
-                }
-                Err(error) => self.refuse("thread", *tid, &error),
-            }
-        }
-        self.refused.retain(|pid| processes.contains_key(pid));
-        self.refused_threads.retain(|tid| critical.contains_key(tid));
+        self.processes.leave(&processes, |pid| kernel.forget_process(pid));
+        self.roles.leave(&roles, |tid| kernel.take_role(tid));
+        self.critical.leave(&critical, |tid| kernel.forget_thread(tid));
+        // Roles first: what a thread does is counted in its own role from the first operation on.
+        self.roles.come(&roles, |tid, role| kernel.give_role(tid, role.code()));
+        self.processes.come(&processes, |pid, (server, role)| kernel.watch_process(pid, server, role.code()));
+        self.critical.come(&critical, |tid, _| kernel.watch_thread(tid));
     }
 
-    /// Tried again with the next view; said once. That something has ended is no news.
-    fn refuse(&mut self, kind: &'static str, id: u32, error: &ProbeError) {
-        let refused = if kind == "process" { &mut self.refused } else { &mut self.refused_threads };
-        if matches!(error, ProbeError::Gone { .. }) {
-            tracing::debug!(kind, id, "not watched: it has ended");
-        } else if refused.insert(id) {
-            tracing::warn!(kind, id, %error, "cannot be watched, and what it does is not counted; tried again");
-        }
-    }
-
-    /// Takes what the kernel really watches: a process that ended and whose number another got is told of again.
-    pub(super) fn compare(&mut self, watched: &[(u32, u16, u8)]) {
+    /// Takes what the kernel really watches, and in which roles: a process or thread that ended and whose number another
+    /// got is told of again.
+    pub(super) fn compare(&mut self, watched: &[(u32, u16, u8)], roles: &[(u32, u8)]) {
         let watched: HashSet<_> = watched.iter().copied().collect();
-        self.processes.retain(|pid, (server, role)| watched.contains(&(*pid, *server, role.code())));
+        self.processes.known.retain(|pid, (server, role)| watched.contains(&(*pid, *server, role.code())));
+        let roles: HashSet<_> = roles.iter().copied().collect();
+        self.roles.known.retain(|tid, role| roles.contains(&(*tid, role.code())));
     }
 
     /// Forgets critical threads that have exited, after their last time was handed on. Another thread of the number
     /// can be watched then.
     pub(super) fn exited(&mut self, threads: &[u32], kernel: &mut impl Watcher) {
         for tid in threads {
-            self.critical.remove(tid);
+            self.critical.known.remove(tid);
             kernel.forget_thread(*tid);
         }
     }
@@ -158,7 +139,51 @@ impl Watch {
 
     /// The server that a critical thread works for.
     pub(super) fn server_of(&self, tid: u32) -> Option<u16> {
-        self.critical.get(&tid).copied()
+        self.critical.known.get(&tid).copied()
+    }
+}
+
+impl<V: Copy + PartialEq> Told<V> {
+    fn new(kind: &'static str) -> Self {
+        Self { kind, known: HashMap::new(), refused: HashSet::new() }
+    }
+
+    fn leave(&mut self, wanted: &HashMap<u32, V>, mut forget: impl FnMut(u32)) {
+        self.known.retain(|id, _| {
+            let stays = wanted.contains_key(id);
+            if !stays {
+                forget(*id);
+            }
+            stays
+        });
+        self.refused.retain(|id| wanted.contains_key(id));
+    }
+
+    /// What is refused is tried again with the next view, and said once. That something has ended is no news.
+    fn come(&mut self, wanted: &HashMap<u32, V>, mut tell: impl FnMut(u32, V) -> Result<(), ProbeError>) {
+        let kind = self.kind;
+        for (&id, &value) in wanted {
+            if self.known.get(&id) == Some(&value) {
+                continue;
+            }
+            match tell(id, value) {
+                Ok(()) => {
+                    self.known.insert(id, value);
+                    self.refused.remove(&id);
+                    continue;
+                }
+                Err(ProbeError::Gone { .. }) => tracing::debug!(kind, id, "not watched: it has ended"),
+                Err(error) => {
+                    if self.refused.insert(id) {
+                        tracing::warn!(
+                            kind, id, %error,
+                            "cannot be watched, and what it does is not counted or in the wrong role; tried again"
+                        );
+                    }
+                }
+            }
+            self.known.remove(&id);
+        }
     }
 }
 
