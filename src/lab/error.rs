@@ -17,6 +17,12 @@ pub enum LabError {
         /// The places looked at, in order.
         tried: String,
     },
+    /// There is no `MariaDB` server program.
+    #[error(
+        "no mariadbd found (looked in PATH and the sbin directories): install the server package (Debian: \
+         `mariadb-server-core` and `mariadb-client`, Fedora: `mariadb-server`)"
+    )]
+    NoMariaDb,
     /// The directory that was named does not hold all server programs.
     #[error("{} has no {missing}: name the directory of a complete PostgreSQL server", dir.display())]
     MissingPrograms {
@@ -54,7 +60,7 @@ pub enum LabError {
         output: String,
     },
     /// A server did not start.
-    #[error("PostgreSQL did not start in {} ({reason}); the end of its log:\n{log}", data.display())]
+    #[error("the server did not start in {} ({reason}); the end of its log:\n{log}", data.display())]
     Start {
         /// The data directory.
         data: PathBuf,
@@ -117,6 +123,14 @@ pub enum LabError {
         /// The server's or the driver's answer.
         source: tokio_postgres::Error,
     },
+    /// The same, of a `MariaDB` server.
+    #[error("{doing}: {source}")]
+    MySql {
+        /// What was tried.
+        doing: String,
+        /// The server's or the driver's answer.
+        source: mysql_async::Error,
+    },
     /// The workload's task ended by itself.
     #[error("the workload's task broke off: {reason}")]
     Workload {
@@ -129,6 +143,11 @@ impl LabError {
     /// For `map_err`: a file operation with its path.
     pub(crate) fn file(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::File { doing, path: path.to_owned(), source }
+    }
+
+    /// For `map_err`: the same of a `MariaDB` server.
+    pub(crate) fn mysql(doing: impl Into<String>) -> impl FnOnce(mysql_async::Error) -> Self {
+        move |source| Self::MySql { doing: doing.into(), source }
     }
 
     /// For `map_err`: a statement with its purpose.

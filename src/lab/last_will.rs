@@ -16,16 +16,16 @@ const SCRIPT: &str = r#"
 read -r _
 dir=$1
 shift
-postmasters() {
-    for data in "$1"/*/data "$1"/mnt/*/data; do
-        pid=$(head -n 1 "$data/postmaster.pid") || continue
-        [ "$(readlink "/proc/$pid/cwd")" = "$data" ] && echo "$pid"
+servers() {
+    for file in "$1"/*/data/*.pid "$1"/mnt/*/data/*.pid; do
+        pid=$(head -n 1 "$file") || continue
+        [ "$(readlink "/proc/$pid/cwd")" = "${file%/*}" ] && echo "$pid"
     done
 }
-for pid in $(postmasters "$dir"); do kill -QUIT "$pid"; done
+for pid in $(servers "$dir"); do kill -QUIT "$pid"; done
 n=0
-while [ -n "$(postmasters "$dir")" ] && [ "$n" -lt 80 ]; do sleep 0.1; n=$((n + 1)); done
-for pid in $(postmasters "$dir"); do kill -KILL "$pid"; done
+while [ -n "$(servers "$dir")" ] && [ "$n" -lt 80 ]; do sleep 0.1; n=$((n + 1)); done
+for pid in $(servers "$dir"); do kill -KILL "$pid"; done
 groups() {
     for root in "$@"; do for group in "$root/${dir##*/}"*; do [ -d "$group" ] && echo "$group"; done; done
 }

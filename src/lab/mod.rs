@@ -1,4 +1,4 @@
-//! A laboratory: throw-away `PostgreSQL` servers, a slow disk and workloads whose lag has one known cause.
+//! A laboratory: throw-away `PostgreSQL` and `MariaDB` servers, a slow disk and workloads whose lag has one known cause.
 //!
 //! `blameio demo` and the integration tests use it. Nothing here belongs to the agent's work on a real server:
 //! no module of the agent calls it, and it touches only the directory, the loop device and the cgroup that it
@@ -19,8 +19,10 @@ pub mod ground_truth;
 pub mod injection;
 pub mod interventions;
 mod last_will;
+pub mod mariadb;
 pub mod options;
 mod owner;
+mod place;
 pub mod process;
 pub mod processor;
 pub mod recorder;

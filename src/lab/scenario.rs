@@ -11,26 +11,13 @@ use tokio_postgres::Client;
 use super::injection::ColdFiles;
 use super::interventions::{self, LockConflict, StoppedProcess};
 use super::last_will::LastWill;
+use super::place::{self, Slow};
 use super::{
     Binaries, Busy, Cluster, GroundTruth, LabError, LabOptions, Limit, Quota, Rival, SlowDisk, StopMode,
-    Storage, Throttle, Updates, Workload, cache, owner, processor, sql,
+    Storage, Throttle, Updates, Workload, cache, processor, sql,
 };
 
 const CATCH_UP: Duration = Duration::from_mins(1);
-
-/// A disk with the cgroup that can slow it down.
-struct Slow {
-    throttle: Throttle,
-    disk: SlowDisk,
-    /// Under the disk; the one that is limited, where there is one.
-    below: Option<SlowDisk>,
-}
-
-impl Slow {
-    fn limit(&self, limit: Limit) -> Result<(), LabError> {
-        self.throttle.limit(self.below.as_ref().unwrap_or(&self.disk).device(), limit)
-    }
-}
 
 /// The laboratory. Dropping it takes everything down and removes all files; that blocks for up to some seconds.
 pub struct Lab {
@@ -62,10 +49,10 @@ impl Lab {
     /// await points must take down in order what it has built.
     pub async fn build(options: LabOptions) -> Result<Self, LabError> {
         let binaries = Binaries::find(options.binaries.as_deref())?;
-        let dir = directory(options.parent.as_deref())?;
+        let dir = place::directory(options.parent.as_deref())?;
         let slow = match options.storage {
             Storage::Plain => None,
-            storage => Some(slow_disk(dir.path(), storage)?),
+            storage => Some(Slow::create(dir.path(), storage)?),
         };
         let last_will = LastWill::write(dir.path());
         let mut primary = Cluster::primary(&binaries, &dir.path().join("primary"), &options.primary)?;
@@ -303,30 +290,4 @@ impl Drop for Lab {
             tracing::warn!(%error, "the limit of the laboratory's disk stays until its cgroup is removed");
         }
     }
-}
-
-fn directory(parent: Option<&Path>) -> Result<TempDir, LabError> {
-    let parent = parent.map_or_else(std::env::temp_dir, Path::to_owned);
-    // The kernel shows paths of processes and loop devices without symbolic links.
-    let parent = parent.canonicalize().map_err(LabError::file("look at", &parent))?;
-    let dir = tempfile::Builder::new()
-        .prefix("blameio-lab-")
-        .tempdir_in(&parent)
-        .map_err(LabError::file("create a directory in", &parent))?;
-    owner::passable(dir.path())?;
-    Ok(dir)
-}
-
-fn slow_disk(dir: &Path, storage: Storage) -> Result<Slow, LabError> {
-    let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    // Before the disk: where no cgroup can be made there is no use for one.
-    let throttle = Throttle::create(&name)?;
-    let (disk, below) = match storage {
-        Storage::Shared { bytes } => {
-            SlowDisk::create_pair(dir, bytes).map(|(disk, below)| (disk, Some(below)))?
-        }
-        Storage::Slow { bytes } => (SlowDisk::create(dir, bytes)?, None),
-        Storage::Plain => (SlowDisk::create(dir, super::disk::DEFAULT_BYTES)?, None),
-    };
-    Ok(Slow { throttle, disk, below })
 }

@@ -1,0 +1,10 @@
+//! `MariaDB` servers, and a laboratory of a primary and a replica whose lag has one known cause.
+
+mod lab;
+mod server;
+pub mod sql;
+mod workload;
+
+pub use lab::{MariaLab, MariaOptions};
+pub use server::{MariaDb, program};
+pub use workload::{MariaUpdates, MariaWorkload};
