@@ -18,6 +18,7 @@ use crate::{
     check::Finding,
     discover::discover_in_background,
     engine::Engine,
+    engines::Made,
     error::DatabaseError,
     follow,
     identity::ClusterId,
@@ -49,13 +50,8 @@ impl fmt::Debug for Database {
 }
 
 impl Database {
-    pub(crate) fn new(
-        id: ComponentId,
-        engine: Arc<dyn Engine>,
-        catalog: CatalogReader,
-        primary: Option<Arc<dyn Engine>>,
-        cluster: Arc<ClusterId>,
-    ) -> Self {
+    pub(crate) fn new(id: ComponentId, made: Made) -> Self {
+        let Made { engine, catalog, primary, cluster } = made;
         let (publisher, server) = WatchedServer::new(id.clone());
         Self(Arc::new(Inner {
             id,
@@ -92,7 +88,7 @@ impl Database {
 
     /// Reads its log from its files, where it is on this host.
     pub fn log(&self) -> LogReader {
-        LogReader { server: self.server(), reader: Some(self.0.engine.log()) }
+        LogReader { server: self.server(), reader: self.0.engine.log() }
     }
 
     /// Asks its primary for its position, where `primary_dsn` is set.
@@ -118,7 +114,9 @@ impl Database {
                 Err(error)
                     if matches!(
                         error.root(),
-                        DatabaseError::AnotherCluster { .. } | DatabaseError::InRecovery { .. }
+                        DatabaseError::AnotherCluster { .. }
+                            | DatabaseError::InRecovery { .. }
+                            | DatabaseError::NotUpstream { .. }
                     ) =>
                 {
                     Finding::missing(error.root().to_string(), "point primary_dsn at this replica's primary")

@@ -1,6 +1,6 @@
 //! What an engine must be able to do for one server. Everything else in this crate drives this trait.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use blameio_pipeline::ThreadRole;
@@ -14,10 +14,57 @@ use crate::{
     work::ReadLog,
 };
 
+/// What the work of a server is divided among.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tasks {
+    /// Children of its main process, each with a title of its own.
+    Processes,
+    /// Threads of its main process.
+    Threads,
+}
+
+/// How often a server is asked what its tasks do.
+pub(crate) struct Asking {
+    /// Interval while it is not known of some.
+    pub(crate) unclear: Duration,
+    /// How often one is asked for until it is taken for one that the server does not tell of.
+    pub(crate) times: u32,
+    /// Interval at which all are asked for again, where one may get something else to do.
+    pub(crate) again: Option<Duration>,
+}
+
+impl Tasks {
+    pub(crate) const fn asking(self) -> Asking {
+        match self {
+            Self::Processes => Asking { unclear: Duration::from_secs(10), times: u32::MAX, again: None },
+            // A new thread has no title that tells anything, and one that has served a client may serve another.
+            Self::Threads => {
+                Asking { unclear: Duration::from_secs(1), times: 3, again: Some(Duration::from_secs(10)) }
+            }
+        }
+    }
+}
+
+/// What a task of a server does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Duty {
+    pub(crate) role: ThreadRole,
+    /// Whether replication waits for it.
+    pub(crate) is_critical: bool,
+}
+
+impl From<ThreadRole> for Duty {
+    /// Of an applier that is the only one of its server.
+    fn from(role: ThreadRole) -> Self {
+        Self { role, is_critical: role == ThreadRole::Apply }
+    }
+}
+
 /// One server of one engine.
 #[async_trait]
 pub(crate) trait Engine: Send + Sync + fmt::Debug {
-    /// `db.system.name`.
+    /// `db.system.name`. Of engines that share a connection string it is certain once the server was located or has
+    /// answered, and what the connection string says until then.
     fn system(&self) -> &'static str;
 
     /// Host name or address, and port, as the operator gave them.
@@ -29,17 +76,21 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     /// Whether its address is one of this host, so that its processes should be found here.
     async fn is_on_this_host(&self) -> bool;
 
-    /// What makes a cluster unlike all others, asked by SQL; `None` where that may not be seen.
+    /// What makes a cluster unlike all others, or a server where it is of no cluster, asked by SQL; `None` where that
+    /// may not be seen.
     async fn system_identifier(&self) -> Result<Option<u64>, DatabaseError>;
 
     /// When the server was started, as seconds since the epoch, asked by SQL.
     async fn started(&self) -> Result<i64, DatabaseError>;
 
-    /// Role of a process by its title; `None` while the title tells nothing.
-    fn role_by_title(&self, title: &str) -> Option<ThreadRole>;
+    /// What its work is divided among.
+    fn tasks(&self) -> Tasks;
 
-    /// Roles by process id, as the server counts, asked by SQL.
-    async fn roles(&self) -> Result<HashMap<u32, ThreadRole>, DatabaseError>;
+    /// What a task does, by its title; `None` while the title tells nothing.
+    fn role_by_title(&self, title: &str) -> Option<Duty>;
+
+    /// What tasks do, by their ids as the server counts, asked by SQL.
+    async fn roles(&self) -> Result<HashMap<u32, Duty>, DatabaseError>;
 
     /// Reads the catalog as a whole.
     async fn load_catalog(&self) -> Result<(), DatabaseError>;
@@ -59,8 +110,8 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     /// One look at a primary.
     async fn flushed(&self) -> Result<PrimaryPosition, DatabaseError>;
 
-    /// Who reads its log from its files.
-    fn log(&self) -> Box<dyn ReadLog>;
+    /// Who reads its log from its files; `None` where nobody can.
+    fn log(&self) -> Option<Box<dyn ReadLog>>;
 
     /// Looks at everything the agent needs of the server.
     async fn check(&self) -> Vec<Finding>;

@@ -91,6 +91,15 @@ pub enum DatabaseError {
         /// Host and port, or socket directory and port.
         server: String,
     },
+    /// The server that should be the replica's upstream is another one.
+    #[error(
+        "primary_dsn names {server}, which this replica does not replicate from (the server id differs); name the server \
+         that it replicates from"
+    )]
+    NotUpstream {
+        /// Host and port, or socket.
+        server: String,
+    },
     /// The agent took its own statement back because replay waited for it.
     #[error("{purpose} was taken back because replay on {server} waited for it")]
     Yielded {

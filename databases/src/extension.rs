@@ -8,22 +8,15 @@ use async_trait::async_trait;
 use blameio_config::{ComponentId, Decode, Diagnostics, Node, Path, Secret, settings};
 use blameio_pipeline::{ComponentError, Context, Extension, Factory, Stability, WatchedServer};
 
-use crate::{
-    catalog::CatalogReader,
-    database::Database,
-    discover::DiscoveredServer,
-    engine::Engine,
-    error::DatabaseError,
-    identity::ClusterId,
-    postgresql::{PostgreSql, directory::PgDirectory, dsn::Dsn, locate::Place},
-};
+use crate::{database::Database, discover::DiscoveredServer, engines, error::DatabaseError, locate::Place};
 
 settings! {
     /// Declares a database server, to be referred to by this extension's id.
     pub struct DatabaseSettings {
-        /// Connection string of the server, `postgresql://user:password@host:5432/postgres?sslmode=verify-full`. It
-        /// names one host: each server is a `database` of its own. Its scheme tells the engine. Without it, the server at `data_directory` or the only one that runs on
-        /// this host is meant, and the agent goes on without SQL where it may not connect.
+        /// Connection string of the server, `postgresql://user:password@host:5432/postgres?sslmode=verify-full` or
+        /// `mysql://user:password@host:3306/?ssl-mode=VERIFY_IDENTITY`. It names one host: each server is a `database` of
+        /// its own. Its scheme tells the engine. Without it, the PostgreSQL server at `data_directory` or the only one
+        /// that runs on this host is meant, and the agent goes on without SQL where it may not connect.
         pub dsn: Option<Secret>,
         /// Connection string of the server that this one replicates from. With it, transport lag is measured. It may
         /// name several hosts, `host1:5432,host2:5432`: whichever of them is the primary is asked.
@@ -47,13 +40,27 @@ pub const DATABASE: Factory<dyn Extension> = Factory {
 
 fn validate(node: &Node, path: &Path, out: &mut Diagnostics) {
     let Some(settings) = DatabaseSettings::decode(node, path, out) else { return };
-    let dsn = settings.dsn.as_ref().and_then(|dsn| Dsn::parse(dsn).err());
-    let primary = settings.primary_dsn.as_ref().and_then(|dsn| Dsn::parse_primary(dsn).err());
-    for (key, error) in [("dsn", dsn), ("primary_dsn", primary)] {
-        if let Some(error) = error {
-            let position = node.get(key).map_or(&node.position, |value| &value.position);
-            out.error_with_help(position, &path.key(key), error.to_string(), Dsn::EXAMPLE);
+    let (dsn, primary) = (settings.dsn.as_ref(), settings.primary_dsn.as_ref());
+    let mut wrong = Vec::new();
+    let mut complain = |key, dsn: &Secret, error| {
+        wrong.push((key, error, engines::of_dsn(dsn).map_or(engines::EXAMPLE, |engine| engine.example)));
+    };
+    if let Some(dsn) = dsn
+        && let Err(error) = engines::of_dsn(dsn).and_then(|engine| (engine.check)(dsn))
+    {
+        complain("dsn", dsn, error);
+    }
+    if let Some(primary) = primary {
+        let read = engines::of_dsn(primary).and_then(|engine| (engine.check_primary)(primary));
+        // Which of the two is of the wrong engine is for the operator to say.
+        let both = dsn.filter(|dsn| engines::of_dsn(dsn).is_ok());
+        if let Err(error) = read.and_then(|()| engines::of_dsns(both, Some(primary)).map(drop)) {
+            complain("primary_dsn", primary, error);
         }
+    }
+    for (key, error, example) in wrong {
+        let position = node.get(key).map_or(&node.position, |value| &value.position);
+        out.error_with_help(position, &path.key(key), error.to_string(), example);
     }
     if let Some(directory) = &settings.data_directory
         && !directory.is_absolute()
@@ -63,7 +70,7 @@ fn validate(node: &Node, path: &Path, out: &mut Diagnostics) {
             position,
             &path.key("data_directory"),
             "'data_directory' must be an absolute path",
-            "write it as SHOW data_directory prints it",
+            "write it as SHOW data_directory or SELECT @@datadir prints it",
         );
     }
 }
@@ -101,20 +108,19 @@ impl DatabaseExtension {
         primary: Option<&Secret>,
         place: Place,
     ) -> Result<Self, ComponentError> {
-        let refuse = |error: DatabaseError| ComponentError::new(&id, error.to_string(), Dsn::EXAMPLE);
-        let dsns = dsn.map(Dsn::parse).transpose().map_err(refuse)?.into_iter().collect();
-        let primary = primary.map(Dsn::parse_primary).transpose().map_err(refuse)?;
-        let directory = PgDirectory::default();
-        let catalog = CatalogReader::new(Box::new(directory.clone()));
-        let engine: Arc<dyn Engine> = Arc::new(PostgreSql::new(&id, dsns, place, directory, catalog.clone()));
-        let cluster: Arc<ClusterId> = Arc::default();
-        let primary = primary.map(|dsns| -> Arc<dyn Engine> {
-            let directory = PgDirectory::default();
-            let catalog = CatalogReader::new(Box::new(directory.clone()));
-            let server = PostgreSql::new(&id, dsns, Place::default(), directory, catalog);
-            Arc::new(server.primary_of(Arc::clone(&cluster)))
-        });
-        Ok(Self { database: Database::new(id, engine, catalog, primary, cluster) })
+        let refuse = |error: DatabaseError| {
+            let example = dsn.or(primary).and_then(|dsn| engines::of_dsn(dsn).ok());
+            ComponentError::new(
+                &id,
+                error.to_string(),
+                example.map_or(engines::EXAMPLE, |engine| engine.example),
+            )
+        };
+        let system = place.discovered.as_ref().map(|server| server.system);
+        let engine = engines::of_dsns(dsn, primary).map_err(refuse)?;
+        let engine = engine.unwrap_or_else(|| engines::of_system(system));
+        let made = (engine.make)(&id, dsn, primary, place).map_err(refuse)?;
+        Ok(Self { database: Database::new(id, made) })
     }
 
     /// The handle for receivers and processors.
@@ -167,7 +173,9 @@ mod tests {
         assert_eq!(findings(either), "");
         assert_eq!(findings("{}"), "");
         for bad in [
-            "dsn: mysql://blameio:geheim@db7/",
+            "dsn: mysql://blameio:geheim@db7/?ssl-mode=geheim",
+            "dsn: mysql://blameio:geheim@db7,db7/",
+            "{dsn: mysql://blameio:geheim@db7, primary_dsn: postgresql://blameio:geheim@db7}",
             "dsn: oracle://blameio:geheim@db7/",
             "dsn: postgresql://blameio:ge/heim@db7:x/",
             "dsn: postgresql://blameio:ge?heim@db7/",
@@ -182,7 +190,10 @@ mod tests {
             assert!(!found.is_empty(), "{bad} was accepted");
             assert!(!found.contains("heim") && !found.contains("db7"), "{found}");
         }
-        assert!(findings("dsn: mysql://db7/").contains("not yet"));
+        for good in ["mysql://blameio:geheim@db7/", "mariadb://blameio@localhost/?socket=%2Frun%2Fx.sock"] {
+            assert_eq!(findings(&format!("dsn: {good}\nprimary_dsn: mysql://db7,db8")), "");
+        }
+        assert!(findings("dsn: mysql://db7:x/").contains("mysql://blameio:PASSWORD"));
         assert!(findings("dsn: oracle://db7/").contains("postgresql://"));
     }
 

@@ -2,8 +2,8 @@
 //! catalog. Neither ever gives up on a server that is down, and each says once what changed.
 
 mod catalog;
-mod processes;
 mod server;
+mod tasks;
 
 use blameio_config::ComponentId;
 

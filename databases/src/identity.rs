@@ -124,7 +124,7 @@ mod tests {
             data_directory: "/data".into(),
             data_directory_id: (8, inode),
             port,
-            socket_directory: Some("/run/postgresql".into()),
+            socket: Some("/run/postgresql".into()),
             major_version: Some(15),
             started: 0,
             system_identifier: Some(1),

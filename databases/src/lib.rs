@@ -6,19 +6,24 @@
 //! makes telemetry, and nothing ever writes to a server.
 #![forbid(unsafe_code)]
 
+mod backoff;
 pub mod catalog;
 pub mod check;
 pub mod database;
 pub mod discover;
 mod engine;
+mod engines;
 pub mod error;
 pub mod extension;
 mod follow;
 mod identity;
+mod locate;
+pub mod mysql;
 mod owned;
 pub mod positions;
 pub mod postgresql;
 mod procfs;
+mod url;
 mod work;
 
 pub use catalog::{CatalogReader, FileKind, Object, Resolution};

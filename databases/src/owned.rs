@@ -14,8 +14,8 @@ use std::{
 };
 
 use nix::{
-    fcntl::{OFlag, openat},
-    sys::stat::Mode,
+    fcntl::{AtFlags, OFlag, openat},
+    sys::stat::{Mode, SFlag, fstatat},
 };
 
 /// Most bytes that are read of a file: the control file is that long, and all others are shorter.
@@ -72,6 +72,13 @@ impl Directory {
         let mut bytes = Vec::new();
         file.take(MOST).read_to_end(&mut bytes).ok()?;
         Some(bytes)
+    }
+
+    /// Whether there is a file of the user's with this name; it is not read.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        let found = fstatat(&self.directory, name, AtFlags::AT_SYMLINK_NOFOLLOW);
+        let is_file = |mode| SFlag::from_bits_truncate(mode) & SFlag::S_IFMT == SFlag::S_IFREG;
+        found.is_ok_and(|found| is_file(found.st_mode) && found.st_uid == self.owner)
     }
 
     /// The first bytes of a file, as text.

@@ -48,7 +48,7 @@ pub struct ApplyWait {
     pub kind: WaitKind,
     /// The relation it waits for, where that is known.
     pub object: Option<Arc<Object>>,
-    /// Process id, as the server counts, of who holds what it waits for.
+    /// Who holds what it waits for, as the server counts: a process of PostgreSQL, a connection of MySQL.
     pub holder: Option<u32>,
     /// Whether the holder is one of the agent's own sessions.
     pub own: bool,
@@ -73,10 +73,12 @@ pub struct ReplicaSample {
     pub wait: Option<ApplyWait>,
     /// Age, on the server's clock, of the last commit that was applied.
     pub last_replayed_commit_age: Option<Duration>,
-    /// Timeline that is being received.
+    /// Timeline that is being received: what tells apart positions that cannot be compared. Of MySQL it is the server id
+    /// of the upstream, and another number once its binary logs began anew.
     pub timeline: Option<u32>,
-    /// Process id of the startup process, as the server counts.
-    pub startup_pid: Option<u32>,
+    /// The thread that applies, as the server counts: of PostgreSQL the startup process, of MySQL the SQL thread's id in
+    /// its operating system.
+    pub apply_thread: Option<u32>,
 }
 
 /// What changes rarely about a replica.
@@ -105,6 +107,23 @@ pub struct PrimaryPosition {
     pub flushed: u64,
     /// Timeline that is being written.
     pub timeline: u32,
+}
+
+/// The middle of a question's round trip, on both clocks.
+pub(crate) struct Middle {
+    asked: Instant,
+    at: SystemTime,
+}
+
+impl Middle {
+    pub(crate) fn begin() -> Self {
+        Self { asked: Instant::now(), at: SystemTime::now() }
+    }
+
+    pub(crate) fn end(&self) -> (Instant, SystemTime) {
+        let half = self.asked.elapsed() / 2;
+        (self.asked + half, self.at + half)
+    }
 }
 
 /// Asks a replica for its positions.

@@ -14,7 +14,7 @@ mod former;
 mod grants;
 mod hypertables;
 mod link;
-pub(crate) mod locate;
+mod locate;
 pub mod path;
 mod positions;
 mod postmaster;
@@ -38,16 +38,17 @@ use std::{
 };
 
 use async_trait::async_trait;
-use blameio_config::ComponentId;
-use blameio_pipeline::ThreadRole;
+use blameio_config::{ComponentId, Secret};
 
 use crate::{
     catalog::{CatalogReader, Wanted},
     check::Finding,
     discover::DiscoveredServer,
-    engine::Engine,
+    engine::{Duty, Engine, Tasks},
+    engines::Made,
     error::DatabaseError,
     identity::ClusterId,
+    locate::Place,
     positions::{PrimaryPosition, ReplicaInfo, ReplicaSample},
     work::ReadLog,
 };
@@ -56,7 +57,6 @@ use directory::PgDirectory;
 use dsn::Dsn;
 use grants::Grants;
 use link::Link;
-use locate::Place;
 use waits::Waits;
 
 /// `db.system.name` of PostgreSQL.
@@ -106,6 +106,28 @@ impl PostgreSql {
     }
 }
 
+/// A server, and its primary where one is named.
+pub(crate) fn make(
+    id: &ComponentId,
+    dsn: Option<&Secret>,
+    primary: Option<&Secret>,
+    place: Place,
+) -> Result<Made, DatabaseError> {
+    let dsns = dsn.map(Dsn::parse).transpose()?.into_iter().collect();
+    let primary = primary.map(Dsn::parse_primary).transpose()?;
+    let directory = PgDirectory::default();
+    let catalog = CatalogReader::new(Box::new(directory.clone()));
+    let engine = Arc::new(PostgreSql::new(id, dsns, place, directory, catalog.clone()));
+    let cluster: Arc<ClusterId> = Arc::default();
+    let primary = primary.map(|dsns| -> Arc<dyn Engine> {
+        let directory = PgDirectory::default();
+        let catalog = CatalogReader::new(Box::new(directory.clone()));
+        let server = PostgreSql::new(id, dsns, Place::default(), directory, catalog);
+        Arc::new(server.primary_of(Arc::clone(&cluster)))
+    });
+    Ok(Made { engine, catalog, primary, cluster })
+}
+
 #[async_trait]
 impl Engine for PostgreSql {
     fn system(&self) -> &'static str {
@@ -134,15 +156,19 @@ impl Engine for PostgreSql {
         cluster::started(&self.link).await
     }
 
-    fn role_by_title(&self, title: &str) -> Option<ThreadRole> {
-        roles::by_title(title)
+    fn tasks(&self) -> Tasks {
+        Tasks::Processes
     }
 
-    async fn roles(&self) -> Result<HashMap<u32, ThreadRole>, DatabaseError> {
+    fn role_by_title(&self, title: &str) -> Option<Duty> {
+        roles::by_title(title).map(Duty::from)
+    }
+
+    async fn roles(&self) -> Result<HashMap<u32, Duty>, DatabaseError> {
         let sql = "SELECT pid, backend_type FROM pg_catalog.pg_stat_get_activity(NULL) WHERE backend_type IS NOT NULL";
         let rows = self.link.rows("the roles of its processes", sql, &[]).await?;
         rows.iter()
-            .map(|row| Ok((row.read::<i32>(0)?.cast_unsigned(), roles::by_backend_type(row.read(1)?))))
+            .map(|row| Ok((row.read::<i32>(0)?.cast_unsigned(), roles::by_backend_type(row.read(1)?).into())))
             .collect()
     }
 
@@ -173,8 +199,8 @@ impl Engine for PostgreSql {
         positions::flushed(&self.link, &self.cluster).await
     }
 
-    fn log(&self) -> Box<dyn ReadLog> {
-        Box::new(wal::Follower::new(self.directory.clone()))
+    fn log(&self) -> Option<Box<dyn ReadLog>> {
+        Some(Box::new(wal::Follower::new(self.directory.clone())))
     }
 
     async fn check(&self) -> Vec<Finding> {

@@ -43,12 +43,32 @@ fn parse_stat(text: &str) -> Option<Stat> {
     Some(Stat { comm: comm.to_owned(), parent, started })
 }
 
+/// Start of a process, in seconds since the epoch.
+pub(crate) fn started_at(pid: u32) -> Option<i64> {
+    let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten()?;
+    let booted = fs::read_to_string("/proc/stat").ok()?;
+    let booted: i64 = booted.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+    Some(booted + i64::try_from(stat(pid)?.started).ok()?.checked_div(ticks)?)
+}
+
 /// Children of a process. One file where the kernel keeps a list, all of /proc otherwise.
 pub(crate) fn children(pid: u32) -> Vec<u32> {
     if let Ok(list) = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")) {
         return list.split_ascii_whitespace().filter_map(|child| child.parse().ok()).collect();
     }
     pids().into_iter().filter(|child| stat(*child).is_some_and(|stat| stat.parent == pid)).collect()
+}
+
+/// Threads of a process.
+pub(crate) fn threads(pid: u32) -> Vec<u32> {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Name of a thread.
+pub(crate) fn thread_name(pid: u32, tid: u32) -> Option<String> {
+    let name = fs::read(format!("/proc/{pid}/task/{tid}/comm")).ok()?;
+    Some(String::from_utf8_lossy(&name).trim_end().to_owned())
 }
 
 /// Title of a process: its command line, up to the first end of a word.
@@ -59,9 +79,29 @@ pub(crate) fn title(pid: u32) -> Option<String> {
     Some(String::from_utf8_lossy(&line[..end]).into_owned())
 }
 
+/// Arguments of a process, without its own name; at most the first few thousand bytes.
+pub(crate) fn arguments(pid: u32) -> Vec<String> {
+    let mut line = Vec::new();
+    let Ok(file) = File::open(format!("/proc/{pid}/cmdline")) else { return Vec::new() };
+    if file.take(TITLE).read_to_end(&mut line).is_err() {
+        return Vec::new();
+    }
+    let arguments = line.split(|byte| *byte == 0).skip(1);
+    arguments.map(|argument| String::from_utf8_lossy(argument).into_owned()).collect()
+}
+
 /// Process id as seen from inside the process's own pid namespace.
 pub(crate) fn own_pid(pid: u32) -> Option<u32> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    innermost(&format!("/proc/{pid}/status"))
+}
+
+/// Thread id as seen from inside the process's own pid namespace.
+pub(crate) fn own_tid(pid: u32, tid: u32) -> Option<u32> {
+    innermost(&format!("/proc/{pid}/task/{tid}/status"))
+}
+
+fn innermost(status: &str) -> Option<u32> {
+    let status = fs::read_to_string(status).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
     line.split_ascii_whitespace().next_back()?.parse().ok()
 }

@@ -214,9 +214,9 @@ async fn replay_is_watched() {
     let startup: i32 =
         value(&replica, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'startup'").await;
 
-    let before = sampled(database, "a first sample", |sample| sample.startup_pid.is_some()).await;
+    let before = sampled(database, "a first sample", |sample| sample.apply_thread.is_some()).await;
     assert!(before.in_recovery && !before.paused);
-    assert_eq!((before.startup_pid, before.timeline), (Some(startup.cast_unsigned()), Some(1)));
+    assert_eq!((before.apply_thread, before.timeline), (Some(startup.cast_unsigned()), Some(1)));
     sampled(database, "an idle replica is starved", waits(WaitKind::Starved)).await;
     primary.batch_execute("INSERT INTO orders SELECT i, i FROM generate_series(1001, 2000) i").await.unwrap();
     let flushed = database.primary().expect("primary_dsn is set").flushed().await.unwrap();
@@ -382,7 +382,7 @@ async fn servers_are_left_alone_and_found_again() {
     assert_eq!((new.identity.clone(), new.incarnation), (old.identity.clone(), old.incarnation + 1));
     assert_ne!(new.critical, old.critical);
     sampled(&watched.database, "samples come again", |sample| {
-        sample.in_recovery && sample.startup_pid.is_some()
+        sample.in_recovery && sample.apply_thread.is_some()
     })
     .await;
 

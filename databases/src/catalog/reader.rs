@@ -23,6 +23,8 @@ const KEPT_RELATIONS: usize = 10_000;
 pub(crate) enum FileRef {
     /// A file of an object; the kind is given where the path alone tells it.
     Of(FileKey, Option<FileKind>),
+    /// A file that names its object.
+    Named(Object),
     /// A file of no object.
     Kind(FileKind),
     /// Nothing.
@@ -121,29 +123,41 @@ impl CatalogReader {
     /// names joined by `/`. Never waits for SQL.
     pub fn resolve(&self, path_tail: &str) -> Resolution {
         let file = self.0.directory.read_path(path_tail);
-        let (key, kind) = match &file {
+        match &file {
             FileRef::Kind(kind) => return Resolution::Kind(*kind),
             FileRef::Nothing => return Resolution::Unresolved,
-            FileRef::Of(key, kind) => (key, *kind),
-        };
+            FileRef::Of(..) | FileRef::Named(_) => {}
+        }
         let known = self.0.files.read().unwrap_or_else(PoisonError::into_inner).get(&file).cloned();
         if let Some(object) = known {
             return Resolution::Object(object);
         }
+        let (key, kind) = match &file {
+            FileRef::Named(object) => {
+                let object = object.clone();
+                return Resolution::Object(self.keep(file, object));
+            }
+            FileRef::Of(key, kind) => (key, *kind),
+            FileRef::Kind(_) | FileRef::Nothing => return Resolution::Unresolved,
+        };
         if let Some(mut object) = self.0.directory.file(key) {
             object.kind = kind.filter(|_| object.kind != FileKind::Temp).unwrap_or(object.kind);
-            let object = Arc::new(object);
-            let mut files = self.0.files.write().unwrap_or_else(PoisonError::into_inner);
-            if files.len() >= KEPT_FILES {
-                files.clear();
-            }
-            files.insert(file, Arc::clone(&object));
-            return Resolution::Object(object);
+            return Resolution::Object(self.keep(file, object));
         }
         let temporary = matches!(key, FileKey::Relation { backend: Some(_), .. });
         let asked = self.want(Wanted::File(key.clone()));
         // Most temporary tables are never visible to others: their kind is said at once, their name when it is seen.
         if temporary { Resolution::Kind(FileKind::Temp) } else { asked }
+    }
+
+    fn keep(&self, file: FileRef, object: Object) -> Arc<Object> {
+        let object = Arc::new(object);
+        let mut files = self.0.files.write().unwrap_or_else(PoisonError::into_inner);
+        if files.len() >= KEPT_FILES {
+            files.clear();
+        }
+        files.insert(file, Arc::clone(&object));
+        object
     }
 
     /// The object with this number, looked up if need be.

@@ -2,32 +2,32 @@
 //! processes do. Of a server elsewhere it publishes the identity alone.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use blameio_config::ComponentId;
-use blameio_pipeline::{ServerIdentity, ServerPublisher, ServerView, ThreadRole, WatchedProcess};
+use blameio_pipeline::{
+    ServerIdentity, ServerPublisher, ServerView, ThreadRole, WatchedProcess, WatchedThread,
+};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Said,
-    processes::{self, Child},
+    tasks::{self, Seen},
 };
 use crate::{
     discover::{DiscoveredServer, discover_in_background},
-    engine::Engine,
+    engine::{Duty, Engine, Tasks},
     error::DatabaseError,
     identity::{self, ClusterId, Place},
     procfs,
 };
 
-/// How often the processes are looked at.
+/// How often the processes or threads are looked at.
 const TICK: Duration = Duration::from_secs(1);
-/// How often the server is asked for roles that titles do not tell.
-const ROLES: Duration = Duration::from_secs(10);
 /// How long after the start nobody may have asked for a sample yet, and so nobody told of a server that is down.
 const GRACE: Duration = Duration::from_secs(3);
 /// How often a server of this host whose processes cannot be seen is looked for.
@@ -35,17 +35,19 @@ const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// How often a remote server is asked whether it was restarted.
 const REMOTE: Duration = Duration::from_mins(1);
 
-struct Process {
-    /// Process id as the server counts.
+struct Task {
+    /// Its id as the server counts.
     own: u32,
-    role: Option<ThreadRole>,
+    duty: Option<Duty>,
+    /// How often the server was asked what it does.
+    asked: u32,
 }
 
 struct Local {
     server: Arc<DiscoveredServer>,
     /// Start of the main process in clock ticks.
     started: u64,
-    processes: HashMap<u32, Process>,
+    tasks: HashMap<u32, Task>,
 }
 
 struct Follower {
@@ -117,31 +119,33 @@ pub(crate) async fn server(
 
 impl Follower {
     async fn tick(&mut self) {
-        let mut children = self.look().await;
-        if children.is_none() && self.local.take().is_some() {
+        let mut seen = self.look().await;
+        if seen.is_none() && self.local.take().is_some() {
             tracing::info!(server = %self.id, "the server has stopped; it is waited for");
         }
         if self.local.is_none() && !self.remote {
             self.find().await;
-            children = self.look().await;
+            seen = self.look().await;
         }
         if self.remote && self.looked.is_some() {
             self.look_again().await;
-            children = self.look().await;
+            seen = self.look().await;
         }
         if self.remote {
             self.follow_remote().await;
         }
-        if let Some(children) = children {
-            self.follow_processes(children).await;
+        if let Some(seen) = seen {
+            self.follow_tasks(seen).await;
         }
     }
 
-    async fn look(&self) -> Option<Vec<Child>> {
+    async fn look(&self) -> Option<Vec<Seen>> {
         let local = self.local.as_ref()?;
-        let known = local.processes.iter().filter(|(_, process)| process.role.is_some());
-        let known = known.map(|(pid, _)| *pid).collect();
-        processes::look(Arc::clone(&local.server), local.started, known).await
+        let tasks = self.engine.tasks();
+        let times = tasks.asking().times;
+        let known = local.tasks.iter().filter(|(_, task)| task.duty.is_some() || task.asked >= times);
+        let known = known.map(|(id, _)| *id).collect();
+        tasks::look(Arc::clone(&local.server), local.started, tasks, known).await
     }
 
     async fn find(&mut self) {
@@ -198,7 +202,7 @@ impl Follower {
     }
 
     async fn found(&mut self, server: Arc<DiscoveredServer>, found: &[Arc<DiscoveredServer>]) {
-        let Some(started) = processes::started(server.pid).await else { return };
+        let Some(started) = tasks::started(server.pid).await else { return };
         let (device, inode) = server.data_directory_id;
         let place = Place::Local(device, inode);
         let (host, port) = self.engine.address();
@@ -210,7 +214,7 @@ impl Follower {
         self.mark_incarnation(server.pid, server.started, place);
         tracing::info!(server = %self.id, pid = server.pid, "found on this host");
         self.asked_roles = None;
-        self.local = Some(Local { server, started, processes: HashMap::new() });
+        self.local = Some(Local { server, started, tasks: HashMap::new() });
     }
 
     fn identify(&mut self, system_identifier: Option<u64>, place: &Place, address: (String, u16)) {
@@ -242,26 +246,29 @@ impl Follower {
         }
     }
 
-    async fn follow_processes(&mut self, children: Vec<Child>) {
+    async fn follow_tasks(&mut self, seen: Vec<Seen>) {
         let Some(local) = &mut self.local else { return };
-        local.processes.retain(|pid, _| children.iter().any(|child| child.pid == *pid));
+        let asking = self.engine.tasks().asking();
+        let ids: HashSet<u32> = seen.iter().map(|seen| seen.id).collect();
+        local.tasks.retain(|id, _| ids.contains(id));
         let mut unclear = false;
-        for Child { pid, own, title } in children {
-            let process = local.processes.entry(pid).or_insert_with(|| Process { own, role: None });
-            if process.role.is_none() {
-                process.role = title.and_then(|title| self.engine.role_by_title(&title));
-                unclear |= process.role.is_none();
+        for Seen { id, own, title } in seen {
+            let task = local.tasks.entry(id).or_insert_with(|| Task { own, duty: None, asked: 0 });
+            if task.duty.is_none() {
+                task.duty = title.and_then(|title| self.engine.role_by_title(&title));
+                unclear |= task.duty.is_none() && task.asked < asking.times;
             }
         }
-        let due = match self.asked_roles {
-            None => true,
-            Some(asked) => unclear && asked.elapsed() >= ROLES,
-        };
+        let due = self.asked_roles.is_none_or(|asked| {
+            let elapsed = asked.elapsed();
+            (unclear && elapsed >= asking.unclear) || asking.again.is_some_and(|again| elapsed >= again)
+        });
         if due {
             self.asked_roles = Some(Instant::now());
-            if let Ok(roles) = self.engine.roles().await {
-                for process in local.processes.values_mut() {
-                    process.role = roles.get(&process.own).copied().or(process.role);
+            if let Ok(duties) = self.engine.roles().await {
+                for task in local.tasks.values_mut() {
+                    task.duty = duties.get(&task.own).copied().or(task.duty);
+                    task.asked = task.asked.saturating_add(1);
                 }
             }
         }
@@ -273,19 +280,23 @@ impl Follower {
             incarnation: self.incarnation,
             ..ServerView::default()
         };
-        if let Some(local) = &self.local {
-            view.data_directory = Some(procfs::working_directory(local.server.pid));
-            let main = WatchedProcess { pid: local.server.pid, role: ThreadRole::Other };
-            view.processes = local
-                .processes
-                .iter()
-                .map(|(pid, process)| WatchedProcess { pid: *pid, role: process.role.unwrap_or_default() })
-                .chain([main])
-                .collect();
-            view.processes.sort_unstable_by_key(|process| process.pid);
-            let apply = view.processes.iter().filter(|process| process.role == ThreadRole::Apply);
-            view.critical = apply.map(|process| process.pid).collect();
+        let Some(local) = &self.local else { return view };
+        view.data_directory = Some(procfs::working_directory(local.server.pid));
+        view.processes.push(WatchedProcess { pid: local.server.pid, role: ThreadRole::Other });
+        let roles =
+            local.tasks.iter().map(|(id, task)| (*id, task.duty.map_or(ThreadRole::Other, |duty| duty.role)));
+        match self.engine.tasks() {
+            Tasks::Processes => view.processes.extend(roles.map(|(pid, role)| WatchedProcess { pid, role })),
+            Tasks::Threads => {
+                let known = roles.filter(|(_, role)| *role != ThreadRole::Other);
+                view.threads = known.map(|(tid, role)| WatchedThread { tid, role }).collect();
+            }
         }
+        let critical = local.tasks.iter().filter(|(_, task)| task.duty.is_some_and(|duty| duty.is_critical));
+        view.critical = critical.map(|(id, _)| *id).collect();
+        view.processes.sort_unstable_by_key(|process| process.pid);
+        view.threads.sort_unstable_by_key(|thread| thread.tid);
+        view.critical.sort_unstable();
         view
     }
 }

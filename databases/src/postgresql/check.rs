@@ -30,9 +30,9 @@ fn failed(error: &DatabaseError) -> Finding {
         | DatabaseError::Refused { remedy, .. }
         | DatabaseError::Query { remedy, .. }
         | DatabaseError::NotConfigured { remedy, .. } => remedy.clone(),
-        DatabaseError::AnotherCluster { .. } | DatabaseError::InRecovery { .. } => {
-            "point primary_dsn at this replica's primary".to_owned()
-        }
+        DatabaseError::AnotherCluster { .. }
+        | DatabaseError::InRecovery { .. }
+        | DatabaseError::NotUpstream { .. } => "point primary_dsn at this replica's primary".to_owned(),
         DatabaseError::Dsn { .. } => super::dsn::Dsn::EXAMPLE.to_owned(),
         DatabaseError::Timeout { .. } | DatabaseError::Yielded { .. } | DatabaseError::Backoff { .. } => {
             "look at the load of the server".to_owned()

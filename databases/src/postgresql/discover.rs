@@ -3,15 +3,13 @@
 //! Files are reached through /proc/PID, so a server in a container is found as one outside of it is. They are read as
 //! what any user may have written.
 
-use std::{
-    collections::HashMap,
-    fs,
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
 use super::{SYSTEM, control, dsn, postmaster};
-use crate::{discover::DiscoveredServer, owned, procfs};
+use crate::{
+    discover::{DiscoveredServer, container, seen},
+    owned, procfs,
+};
 
 /// Names of the server's program; some distributions and forks rename it.
 const PROGRAMS: &[&str] = &["postgres", "postmaster", "edb-postgres", "edb-postmaster"];
@@ -19,29 +17,8 @@ const PROGRAMS: &[&str] = &["postgres", "postmaster", "edb-postgres", "edb-postm
 /// Files that are there while a server is a standby; the last one until version 11.
 const STANDBY: &[&str] = &["standby.signal", "recovery.signal", "recovery.conf"];
 
-/// Most servers of one user. Nobody runs as many on purpose, and each costs connections and memory.
-const MOST_OF_A_USER: usize = 64;
-
-/// Longest name of a host that Linux takes.
-const MOST_OF_A_NAME: usize = 64;
-
-/// Looks for postmasters.
-pub fn discover() -> Vec<DiscoveredServer> {
-    let mut of_user: HashMap<u32, usize> = HashMap::new();
-    let mut found = Vec::new();
-    for (user, server) in procfs::pids().into_iter().filter_map(server) {
-        let count = of_user.entry(user).or_default();
-        *count += 1;
-        if *count <= MOST_OF_A_USER {
-            found.push(server);
-        } else {
-            tracing::debug!(user, pid = server.pid, "the user has too many servers; this one is passed over");
-        }
-    }
-    found
-}
-
-fn server(pid: u32) -> Option<(u32, DiscoveredServer)> {
+/// The server whose postmaster this process is, and the user that it runs as.
+pub(crate) fn server(pid: u32) -> Option<(u32, DiscoveredServer)> {
     let stat = procfs::stat(pid).filter(|stat| PROGRAMS.contains(&stat.comm.as_str()))?;
     let user = procfs::user(pid)?;
     // Every process of a server works in the data directory; the postmaster is the one that its file names.
@@ -79,24 +56,9 @@ fn server(pid: u32) -> Option<(u32, DiscoveredServer)> {
         container: container(pid),
         suggested_name: String::new(),
         dsns: dsns(pid, file.socket_directory.as_deref(), file.port, same_network),
-        socket_directory: file.socket_directory,
+        socket: file.socket_directory,
     };
     Some((user, server))
-}
-
-/// What a container calls itself: runtimes write it into a file of its own. Whoever made it may have written anything, so
-/// only what may be the name of a host is believed.
-fn container(pid: u32) -> Option<String> {
-    if !procfs::is_apart(pid, "net") || !procfs::is_apart(pid, "uts") {
-        return None;
-    }
-    let root = PathBuf::from(format!("/proc/{pid}/root"));
-    let owner = fs::metadata(&root).ok()?.uid();
-    let name =
-        String::from_utf8(owned::Directory::open(&root, owner)?.read(Path::new("etc/hostname"))?).ok()?;
-    let name = name.trim();
-    let is_name = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
-    (!name.is_empty() && name.len() <= MOST_OF_A_NAME && name.chars().all(is_name)).then(|| name.to_owned())
 }
 
 /// The superuser that every cluster has, over the socket, then over the loopback address. Whether either may be
@@ -104,12 +66,7 @@ fn container(pid: u32) -> Option<String> {
 fn dsns(pid: u32, socket: Option<&Path>, port: u16, same_network: bool) -> Vec<blameio_config::Secret> {
     let mut dsns = Vec::new();
     if let Some(socket) = socket.filter(|socket| socket.is_absolute()) {
-        let seen = if procfs::share_namespace(pid, "mnt") {
-            socket.display().to_string()
-        } else {
-            format!("/proc/{pid}/root{}", socket.display())
-        };
-        dsns.push(dsn::without_password("postgres", &seen, port));
+        dsns.push(dsn::without_password("postgres", &seen(pid, socket), port));
     }
     if same_network {
         dsns.push(dsn::without_password("postgres", "127.0.0.1", port));

@@ -8,7 +8,7 @@ use std::{fmt, path::PathBuf};
 use blameio_config::Secret;
 use tokio_postgres::config::{Config, Host, SslMode};
 
-use crate::error::DatabaseError;
+use crate::{error::DatabaseError, url};
 
 /// How far the server's certificate is looked at; as libpq has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -98,7 +98,7 @@ impl Dsn {
     /// One for each host, in their order, and what `target_session_attrs` says.
     fn hosts(dsn: &Secret) -> Result<(Vec<Self>, Option<String>), DatabaseError> {
         scheme(dsn.expose())?;
-        is_encoded(dsn.expose())?;
+        url::is_encoded(dsn.expose()).map_err(refuse)?;
         let (text, options) = dsn.expose().split_once('?').unwrap_or((dsn.expose(), ""));
         let (mut tls, mut roots, mut wanted) = (None, None, None);
         let (mut kept, mut places) = (Vec::new(), Vec::new());
@@ -106,7 +106,10 @@ impl Dsn {
             let (key, value) = option.split_once('=').unwrap_or((option, ""));
             match key {
                 "sslmode" => tls = Some(tls_mode(value)?),
-                "sslrootcert" => roots = Some(decode(value)?),
+                "sslrootcert" => {
+                    let wrong = || refuse("the value of sslrootcert is not percent-encoded as it should be");
+                    roots = Some(url::decode(value).ok_or_else(wrong)?);
+                }
                 "target_session_attrs" => wanted = Some(value.to_owned()),
                 _ if IGNORED.contains(&key) => {}
                 _ if REFUSED.contains(&key) => {
@@ -224,32 +227,8 @@ fn without_hosts(text: &str) -> String {
 fn scheme(text: &str) -> Result<(), DatabaseError> {
     match text.split_once("://").map(|(scheme, _)| scheme) {
         Some("postgresql" | "postgres") => Ok(()),
-        Some("mysql" | "mariadb") => Err(refuse(
-            "MySQL and MariaDB are not yet supported; it must begin with postgresql:// or postgres://",
-        )),
         _ => Err(refuse("it must begin with postgresql:// or postgres://")),
     }
-}
-
-/// Refuses a string of which a part of the password could be taken for a host: hosts are told in errors. The driver
-/// takes all up to the first '@' for the user, libpq all up to the first '/'; here both must come to the same.
-fn is_encoded(dsn: &str) -> Result<(), DatabaseError> {
-    let (_, rest) = dsn.split_once("://").unwrap_or_default();
-    let (authority, after) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-    let hosts = authority.split_once('@').map_or(authority, |(_, hosts)| hosts);
-    let of_hosts = |c: char| c.is_ascii_alphanumeric() || "._:%[]/-,".contains(c);
-    if dsn.contains('#') || hosts.contains('@') || after.contains('@') {
-        return Err(refuse(
-            "the password is not percent-encoded: write / as %2F, ? as %3F, # as %23 and @ as %40, the last one in \
-             options too",
-        ));
-    }
-    if !hosts.chars().all(of_hosts) {
-        return Err(refuse(
-            "the host holds a character that no host has, or the password is not percent-encoded",
-        ));
-    }
-    Ok(())
 }
 
 fn tls_mode(value: &str) -> Result<TlsMode, DatabaseError> {
@@ -265,38 +244,13 @@ fn tls_mode(value: &str) -> Result<TlsMode, DatabaseError> {
     })
 }
 
-fn decode(value: &str) -> Result<String, DatabaseError> {
-    let wrong = || refuse("the value of sslrootcert is not percent-encoded as it should be");
-    let mut bytes = Vec::with_capacity(value.len());
-    let mut rest = value.bytes();
-    while let Some(byte) = rest.next() {
-        if byte == b'%' {
-            let digits = [rest.next().ok_or_else(wrong)?, rest.next().ok_or_else(wrong)?];
-            let text = std::str::from_utf8(&digits).map_err(|_| wrong())?;
-            bytes.push(u8::from_str_radix(text, 16).map_err(|_| wrong())?);
-        } else {
-            bytes.push(byte);
-        }
-    }
-    String::from_utf8(bytes).map_err(|_| wrong())
-}
-
 pub(crate) fn operating_system_user() -> String {
-    let user = nix::unistd::User::from_uid(nix::unistd::geteuid());
-    user.ok().flatten().map_or_else(|| "postgres".to_owned(), |user| user.name)
+    url::operating_system_user().unwrap_or_else(|| "postgres".to_owned())
 }
 
 /// A connection string for a socket directory or an address, without a password.
 pub(crate) fn without_password(user: &str, host: &str, port: u16) -> Secret {
-    let encode = |text: &str| -> String {
-        text.bytes()
-            .map(|byte| match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' => char::from(byte).to_string(),
-                _ => format!("%{byte:02X}"),
-            })
-            .collect()
-    };
-    Secret::new(format!("postgresql://{}@{}:{port}/postgres", encode(user), encode(host)))
+    Secret::new(format!("postgresql://{}@{}:{port}/postgres", url::encode(user), url::encode(host)))
 }
 
 #[cfg(test)]

@@ -2,10 +2,7 @@
 //!
 //! `sample` runs fifty times a second, so it is one prepared statement that reads shared memory only.
 
-use std::{
-    sync::atomic::Ordering,
-    time::{Duration, Instant, SystemTime},
-};
+use std::{sync::atomic::Ordering, time::Duration};
 
 use tokio_postgres::types::PgLsn;
 
@@ -13,7 +10,7 @@ use super::{cluster, connect::Answer, link::Link, waits::Waits};
 use crate::{
     error::DatabaseError,
     identity::ClusterId,
-    positions::{ApplyWait, PrimaryPosition, ReplicaInfo, ReplicaSample, WaitKind},
+    positions::{ApplyWait, Middle, PrimaryPosition, ReplicaInfo, ReplicaSample, WaitKind},
 };
 
 macro_rules! sample {
@@ -39,23 +36,6 @@ const INFO: &str = "SELECT w.sender_host, w.sender_port, w.slot_name, w.received
 /// Asked of a primary only: of a standby it would be an error and a line in its log.
 const FLUSHED: &str = "SELECT p.flushed, ('x' || substr(pg_catalog.pg_walfile_name(p.flushed), 1, 8))::bit(32)::int4 \
      FROM (SELECT pg_catalog.pg_current_wal_flush_lsn() AS flushed) p";
-
-/// The middle of a question's round trip, on both clocks.
-struct Middle {
-    asked: Instant,
-    at: SystemTime,
-}
-
-impl Middle {
-    fn begin() -> Self {
-        Self { asked: Instant::now(), at: SystemTime::now() }
-    }
-
-    fn end(&self) -> (Instant, SystemTime) {
-        let half = self.asked.elapsed() / 2;
-        (self.asked + half, self.at + half)
-    }
-}
 
 pub(super) async fn sample(link: &Link, waits: &Waits) -> Result<ReplicaSample, DatabaseError> {
     let session = link.session().await?;
@@ -88,7 +68,7 @@ pub(super) async fn sample(link: &Link, waits: &Waits) -> Result<ReplicaSample, 
         wait: or_paused(wait, paused),
         last_replayed_commit_age: age.and_then(|age| Duration::try_from_secs_f64(age).ok()),
         timeline: row.read::<Option<i32>>(8)?.map(i32::cast_unsigned),
-        startup_pid: startup,
+        apply_thread: startup,
     })
 }
 

@@ -1,12 +1,11 @@
-//! The ways to a server: its connection strings, which of them worked last, and attempts that become rarer while
-//! they fail. Opens sessions, keeps none.
+//! The ways to a server: its connection strings and which of them worked last. Opens sessions, keeps none.
 
 use std::{
     sync::{
-        Mutex, PoisonError, RwLock,
+        PoisonError, RwLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio::{sync::watch, time::timeout};
@@ -16,24 +15,7 @@ use super::{
     dsn::Dsn,
     tls::Connectors,
 };
-use crate::error::DatabaseError;
-
-/// First pause between attempts.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// Longest pause while nobody answers: a refused connect costs nothing, and a restart is noticed soon.
-const DOWN_PAUSE: Duration = Duration::from_secs(5);
-/// Longest pause while a server answers that is no primary: it may be promoted at any time, and a name may lead to
-/// another one soon.
-const STANDBY_PAUSE: Duration = Duration::from_secs(2);
-/// Longest pause while the server refuses: each attempt is a line in its log.
-const REFUSED_PAUSE: Duration = Duration::from_mins(1);
-
-#[derive(Debug, Default)]
-struct Backoff {
-    failures: u32,
-    until: Option<Instant>,
-    last: Option<DatabaseError>,
-}
+use crate::{backoff::Backoff, error::DatabaseError};
 
 /// How a server is reached.
 #[derive(Debug)]
@@ -45,7 +27,7 @@ pub(super) struct Reach {
     primary: AtomicBool,
     dsns: RwLock<Vec<Dsn>>,
     preferred: AtomicUsize,
-    backoff: Mutex<Backoff>,
+    backoff: Backoff,
     connectors: Connectors,
     own: OwnBackends,
     closed: AtomicBool,
@@ -61,7 +43,7 @@ impl Reach {
             primary: AtomicBool::new(false),
             dsns: RwLock::new(dsns),
             preferred: AtomicUsize::new(0),
-            backoff: Mutex::default(),
+            backoff: Backoff::default(),
             connectors: Connectors::default(),
             own: OwnBackends::default(),
             closed: AtomicBool::new(false),
@@ -96,7 +78,7 @@ impl Reach {
     /// What discovery says about a server that was declared without a connection string.
     pub(super) fn adopt(&self, dsns: Vec<Dsn>) {
         *self.dsns.write().unwrap_or_else(PoisonError::into_inner) = dsns;
-        *self.backoff.lock().unwrap_or_else(PoisonError::into_inner) = Backoff::default();
+        self.backoff.forget();
     }
 
     /// A first look for the server on this host has ended.
@@ -132,7 +114,7 @@ impl Reach {
         if dsns.is_empty() {
             return Err(self.unknown("set dsn; or, where several servers run on this host, data_directory; or run the agent where it can see the server's processes"));
         }
-        self.due(&dsns)?;
+        self.backoff.due(|| dsns.first().map(Dsn::server).unwrap_or_default())?;
         Ok(dsns)
     }
 
@@ -162,8 +144,7 @@ impl Reach {
             match opened {
                 Ok(session) => {
                     self.preferred.store(at, Ordering::Relaxed);
-                    let mut backoff = self.backoff.lock().unwrap_or_else(PoisonError::into_inner);
-                    (backoff.until, backoff.last) = (None, None);
+                    self.backoff.opened();
                     return Ok(session);
                 }
                 // Of a standby the others matter: one of them should have been the primary.
@@ -204,41 +185,14 @@ impl Reach {
         DatabaseError::NotConfigured { server: self.name.clone(), remedy: remedy.to_owned() }
     }
 
-    fn due(&self, dsns: &[Dsn]) -> Result<(), DatabaseError> {
-        let backoff = self.backoff.lock().unwrap_or_else(PoisonError::into_inner);
-        match (backoff.until, &backoff.last) {
-            (Some(until), Some(last)) if until > Instant::now() => Err(DatabaseError::Backoff {
-                server: dsns.first().map(Dsn::server).unwrap_or_default(),
-                wait_ms: u64::try_from((until - Instant::now()).as_millis()).unwrap_or(u64::MAX),
-                last: Box::new(last.clone()),
-            }),
-            _ => Ok(()),
-        }
-    }
-
     /// An attempt, or the session it led to, was of no use.
     pub(super) fn failed(&self, error: &DatabaseError) {
-        let mut backoff = self.backoff.lock().unwrap_or_else(PoisonError::into_inner);
-        let longest = match error {
-            DatabaseError::Refused { code, .. } if !code.starts_with("57P") => REFUSED_PAUSE,
-            DatabaseError::AnotherCluster { .. } => REFUSED_PAUSE,
-            DatabaseError::InRecovery { .. } => STANDBY_PAUSE,
-            _ => DOWN_PAUSE,
-        };
-        // Who is of another cluster has answered, which begins the pauses anew; so they do not grow to a minute by themselves.
-        let pause = match error {
-            DatabaseError::AnotherCluster { .. } => longest,
-            _ => FIRST_PAUSE.saturating_mul(1 << backoff.failures.min(16)).min(longest),
-        };
-        backoff.failures = backoff.failures.saturating_add(1);
-        backoff.until = Some(Instant::now() + pause);
-        backoff.last = Some(error.clone());
+        self.backoff.failed(error);
     }
 
-    /// A question was answered. That a session could be opened is not enough: a server that accepts connections
-    /// and answers nothing would be connected to again and again.
+    /// A question was answered.
     pub(super) fn answered(&self) {
-        self.backoff.lock().unwrap_or_else(PoisonError::into_inner).failures = 0;
+        self.backoff.answered();
     }
 }
 
@@ -248,35 +202,7 @@ fn is_standby(error: &DatabaseError) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use blameio_config::Secret;
-
     use super::*;
-
-    fn reach() -> Reach {
-        let dsn = Dsn::parse(&Secret::new("postgresql://blameio@127.0.0.1:1/postgres")).unwrap();
-        Reach::new("database/x".to_owned(), vec![dsn])
-    }
-
-    #[tokio::test]
-    async fn attempts_become_rarer_until_a_question_is_answered() {
-        let reach = reach();
-        let error = DatabaseError::Timeout { server: "x".to_owned(), purpose: "x", after_ms: 1 };
-        let wait = || match reach.ready() {
-            Err(DatabaseError::Backoff { wait_ms, .. }) => wait_ms,
-            other => panic!("{other:?}"),
-        };
-        reach.failed(&error);
-        assert!(wait() <= 250);
-        reach.failed(&error);
-        assert!((251..=500).contains(&wait()));
-        reach.answered();
-        reach.failed(&error);
-        assert!(wait() <= 250);
-        for _ in 0..40 {
-            reach.failed(&error);
-        }
-        assert!((4_000..=5_000).contains(&wait()));
-    }
 
     #[tokio::test]
     async fn a_server_that_is_about_to_be_found_is_waited_for() {

@@ -9,10 +9,11 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use blameio_config::Secret;
 
-use super::{PostgreSql, directory::PgDirectory, dsn::Dsn, locate::Place, waits};
+use super::{PostgreSql, directory::PgDirectory, dsn::Dsn, waits};
 use crate::{
     catalog::{CatalogReader, FileKind, Object, Resolution},
     engine::Engine,
+    locate::Place,
     positions::{ReplicaSample, WaitKind},
 };
 use replayer::Replayer;
@@ -109,7 +110,7 @@ async fn answers_of_versions_that_are_not_installed_are_understood() {
             assert_eq!(found, (table, index, kind), "{name} on {version}");
         }
 
-        let first = sampled(&engine, "a first sample", |sample| sample.startup_pid.is_some()).await;
+        let first = sampled(&engine, "a first sample", |sample| sample.apply_thread.is_some()).await;
         assert!(
             first.in_recovery && first.received.is_some() && first.replayed.is_some(),
             "{version}: {first:?}"
@@ -126,7 +127,7 @@ async fn answers_of_versions_that_are_not_installed_are_understood() {
             asked += 1;
             assert!(asked < 10, "on {version} the session that holds up replay is not told");
         }
-        is_named(&engine, conflict.startup_pid.unwrap(), Some(reader)).await;
+        is_named(&engine, conflict.apply_thread.unwrap(), Some(reader)).await;
         assert!(sampled(&engine, "a pause", |sample| sample.paused).await.paused);
         let session = engine.link.session().await.unwrap();
         assert_eq!(session.version / 10_000, version);
@@ -147,9 +148,9 @@ async fn answers_of_versions_that_are_not_installed_are_understood() {
             blameio_pipeline::ThreadRole::Checkpoint,
             blameio_pipeline::ThreadRole::Writer,
         ] {
-            assert!(roles.values().any(|known| *known == role), "{role:?} on {version}");
+            assert!(roles.values().any(|known| known.role == role), "{role:?} on {version}");
         }
-        let workers = roles.values().any(|role| *role == blameio_pipeline::ThreadRole::IoWorker);
+        let workers = roles.values().any(|known| known.role == blameio_pipeline::ThreadRole::IoWorker);
         assert_eq!(workers, version >= 18);
         let findings = engine.check().await;
         assert!(findings.iter().all(|finding| finding.ok), "{version}: {findings:?}");

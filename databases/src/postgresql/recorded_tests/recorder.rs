@@ -258,7 +258,7 @@ async fn record(version: u32, programs: &Path) {
         resolved(engine_of, &catalog, &path).await;
         tape.lock().unwrap().notes.insert(name.to_owned(), path);
     }
-    sampled(engine_of, "a first sample", |sample| sample.startup_pid.is_some()).await;
+    sampled(engine_of, "a first sample", |sample| sample.apply_thread.is_some()).await;
     sampled(engine_of, "a starved one", waits_for(WaitKind::Starved)).await;
     engine_of.info().await.unwrap();
     engine_of.system_identifier().await.unwrap();
@@ -314,6 +314,6 @@ async fn conflict(engine_of: &PostgreSql, sql: &Client, reader: &Client, elsewhe
     assert!(!waits::is_held_up_by(&engine_of.link, backend).await);
     assert!(waits::is_held_up_by(&engine_of.link, pid).await);
     elsewhere.batch_execute("COMMIT").await.unwrap();
-    is_named(engine_of, conflict.startup_pid.unwrap(), Some(pid)).await;
+    is_named(engine_of, conflict.apply_thread.unwrap(), Some(pid)).await;
     pid
 }

@@ -1,0 +1,69 @@
+//! What the agent needs of a MySQL server, looked at one by one, with what mends each that is missing.
+
+use super::{
+    grants::{self, Grant},
+    link::Link,
+};
+use crate::{check::Finding, error::DatabaseError};
+
+pub(super) async fn check(link: &Link, is_replica: Result<bool, DatabaseError>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if let Err(error) = look(link, is_replica, &mut findings).await {
+        findings.push(failed(&error));
+    }
+    findings
+}
+
+fn failed(error: &DatabaseError) -> Finding {
+    let remedy = match error.root() {
+        DatabaseError::Connect { remedy, .. }
+        | DatabaseError::Refused { remedy, .. }
+        | DatabaseError::Query { remedy, .. }
+        | DatabaseError::NotConfigured { remedy, .. } => remedy.clone(),
+        DatabaseError::AnotherCluster { .. }
+        | DatabaseError::InRecovery { .. }
+        | DatabaseError::NotUpstream { .. } => {
+            "point primary_dsn at the server that this one replicates from".to_owned()
+        }
+        DatabaseError::Dsn { .. } => super::dsn::Dsn::EXAMPLE.to_owned(),
+        DatabaseError::Timeout { .. } | DatabaseError::Yielded { .. } | DatabaseError::Backoff { .. } => {
+            "look at the load of the server".to_owned()
+        }
+    };
+    Finding::missing(error.root().to_string(), remedy)
+}
+
+async fn look(
+    link: &Link,
+    is_replica: Result<bool, DatabaseError>,
+    findings: &mut Vec<Finding>,
+) -> Result<(), DatabaseError> {
+    let about = link.known().await?;
+    let name = if about.is_mariadb { "MariaDB" } else { "MySQL" };
+    findings.push(Finding::good(format!("connects to {name} {} as {}", about.version, about.account)));
+    let missing = |grant: &Grant| {
+        Finding::missing(format!("{} lacks a privilege: {}", about.account, grant.lost), grant.sql(&about))
+    };
+    findings.push(match is_replica {
+        Ok(true) => Finding::good("is a replica"),
+        Ok(false) => {
+            Finding::missing("is not a replica: there is no lag to attribute", "point dsn at a replica")
+        }
+        Err(error) if is_forbidden(&error) => missing(&grants::POSITIONS),
+        Err(error) => return Err(error),
+    });
+    let threads = if about.is_mariadb { None } else { Some(&grants::THREADS) };
+    for grant in std::iter::once(&grants::PROCESSES).chain(threads) {
+        match link.rows("the account's privileges", grant.probe).await {
+            Ok(_) => {}
+            Err(error) if is_forbidden(&error) => findings.push(missing(grant)),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Whether a privilege is missing.
+fn is_forbidden(error: &DatabaseError) -> bool {
+    matches!(error, DatabaseError::Query { code, .. } if ["1044", "1142", "1227"].contains(&code.as_str()))
+}
