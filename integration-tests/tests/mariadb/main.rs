@@ -1,0 +1,66 @@
+//! A `MariaDB` replica whose lag has one known cause: who does the agent name? On real servers, a real disk, a real kernel.
+
+#![allow(
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and prints what it measured and what it skips"
+)]
+
+mod scene;
+
+use std::time::Duration;
+
+use blameio::lab::{Culprit, Limit, mariadb::MariaUpdates};
+use scene::{Scene, can_run};
+
+/// Changes a second.
+const RATE: u32 = 200;
+/// Reads a second that the replica gets: a change of `orders` needs two.
+const READ_IOPS: u64 = 40;
+/// Lag at which a cause is judged.
+const LAG: f64 = 5.0;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_does_not_fit_into_memory_owes_the_lag_that_its_reads_make() {
+    if !can_run("a_table_that_does_not_fit_into_memory_owes_the_lag_that_its_reads_make") {
+        return;
+    }
+    let mut scene = Scene::build().await;
+    let workload = scene.lab.start_workload(MariaUpdates::orders(), RATE).await.expect("a workload");
+    scene.warm_up().await;
+    let since = scene.recorder.ticks().len();
+    scene.lab.limit(Limit::reads(READ_IOPS)).expect("limited");
+    scene.wait_for_lag(LAG).await;
+    let verdict = scene.judge("cold table", since, &Culprit::of("replay").table("orders"));
+    assert!(verdict.right_first >= 0.95 && verdict.unknown <= 0.05, "{verdict:?}");
+    assert!(verdict.strangers.is_empty(), "{verdict:?}");
+    scene.lab.limit(Limit::default()).expect("healed");
+    workload.stop().await.expect("the workload ran");
+    scene.wait_in_step().await;
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_an_injection_nobody_is_named() {
+    if !can_run("without_an_injection_nobody_is_named") {
+        return;
+    }
+    let scene = Scene::build().await;
+    let workload = scene.lab.start_workload(MariaUpdates::customers(), RATE).await.expect("a workload");
+    let since = scene.recorder.ticks().len();
+    let mut ticks = 0;
+    let enough = scene
+        .recorder
+        .wait_for(Duration::from_mins(1), |_| {
+            ticks += 1;
+            ticks >= 20
+        })
+        .await;
+    assert!(enough, "the agent stopped measuring");
+    let verdict = scene.control(since);
+    assert!(verdict.worst_sum_error <= 0.01 && verdict.strangers.is_empty(), "{verdict:?}");
+    assert!(verdict.peak < 1.0, "nothing was injected: {verdict:?}");
+    workload.stop().await.expect("the workload ran");
+    scene.end().await;
+}
