@@ -18,6 +18,9 @@ pub(crate) struct Made {
     pub(crate) cluster: Arc<ClusterId>,
 }
 
+/// Makes a server.
+type Make = fn(&ComponentId, Option<&Secret>, Option<&Secret>, Place) -> Result<Made, DatabaseError>;
+
 /// An engine, before any server of it is known.
 pub(crate) struct EngineKind {
     /// Schemes of its connection strings.
@@ -31,7 +34,7 @@ pub(crate) struct EngineKind {
     /// Reads the connection string of a server that is replicated from.
     pub(crate) check_primary: fn(&Secret) -> Result<(), DatabaseError>,
     /// Makes a server of its connection string, that of its primary, and its place. Opens nothing.
-    pub(crate) make: fn(&ComponentId, Option<&Secret>, Option<&Secret>, Place) -> Result<Made, DatabaseError>,
+    pub(crate) make: Make,
 }
 
 /// The one that is meant where nothing says which comes first.

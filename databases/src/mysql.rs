@@ -185,6 +185,6 @@ impl Engine for MySql {
     }
 
     async fn close(&self, only_idle: bool) {
-        self.link.close(only_idle).await;
+        self.link.close(only_idle);
     }
 }

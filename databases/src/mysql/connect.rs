@@ -81,13 +81,13 @@ impl Answer {
 
 fn text(value: &Value) -> Option<String> {
     match value {
-        Value::NULL => None,
         Value::Bytes(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
         Value::Int(number) => Some(number.to_string()),
         Value::UInt(number) => Some(number.to_string()),
         Value::Float(number) => Some(number.to_string()),
         Value::Double(number) => Some(number.to_string()),
-        Value::Date(..) | Value::Time(..) => None,
+        // No column of such a type is read.
+        Value::NULL | Value::Date(..) | Value::Time(..) => None,
     }
 }
 

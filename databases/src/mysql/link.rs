@@ -157,7 +157,7 @@ impl Link {
     }
 
     /// Closes the kept session, or only one that has been idle.
-    pub(super) async fn close(&self, only_idle: bool) {
+    pub(super) fn close(&self, only_idle: bool) {
         if !only_idle {
             self.0.closed.store(true, Ordering::Relaxed);
         }

@@ -15,7 +15,7 @@ use std::{
 
 use super::{
     binlogs::{Binlogs, Place},
-    connect::Answer,
+    connect::{About, Answer},
     link::{Asked, Link},
     waits::{Waits, plain},
 };
@@ -41,8 +41,10 @@ const SYNTAX: &str = "1064";
 const LOOK_FOR_APPLIER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 
 /// The thread that applies.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Applier {
+    /// The session that it was asked for with: in another one the server may be another incarnation.
+    session: Option<Arc<About>>,
     asked: Option<Instant>,
     /// Its id in the server's operating system.
     thread: Option<u32>,
@@ -186,17 +188,19 @@ impl Positions {
 
     /// The thread that applies, asked for now and then.
     async fn applier(&self, link: &Link) -> Applier {
-        let known = *lock(&self.applier);
+        let Some(about) = link.about() else { return Applier::default() };
+        let known = lock(&self.applier).clone();
+        let is_same = known.session.as_ref().is_some_and(|session| Arc::ptr_eq(session, &about));
         let pause = if known.thread.is_none() { LOOK_FOR_APPLIER.0 } else { LOOK_FOR_APPLIER.1 };
-        let Some(about) = link.about().filter(|_| known.asked.is_none_or(|asked| asked.elapsed() >= pause))
-        else {
+        if is_same && known.asked.is_some_and(|asked| asked.elapsed() < pause) {
             return known;
-        };
+        }
         let sql = if about.is_mariadb { APPLIER_OF_MARIADB } else { APPLIER };
         let rows = link.rows("the thread that applies", sql).await.unwrap_or_default();
         let number = |column| rows.first()?.at(column)?.parse().ok();
-        let found = Applier { asked: Some(Instant::now()), thread: number(0), connection: number(1) };
-        *lock(&self.applier) = found;
+        let (thread, connection) = (number(0), number(1));
+        let found = Applier { session: Some(about), asked: Some(Instant::now()), thread, connection };
+        lock(&self.applier).clone_from(&found);
         found
     }
 }
@@ -229,7 +233,7 @@ async fn understood(
     for at in (0..statements.len()).map(|step| (begin + step) % statements.len()) {
         match link.asked(purpose, statements[at]).await {
             Err(error) if matches!(&error, DatabaseError::Query { code, .. } if code == SYNTAX) => {
-                last = Some(error)
+                last = Some(error);
             }
             answer => {
                 known.store(at, Ordering::Relaxed);
