@@ -12,7 +12,7 @@ use std::{
 use tokio_postgres::config::Host;
 
 use super::{cluster, dsn::Dsn, link::Link};
-use crate::{discover::DiscoveredServer, procfs};
+use crate::{discover::DiscoveredServer, error::DatabaseError, procfs};
 
 /// Seconds that the start time in `postmaster.pid` may differ from the one that SQL tells.
 const START_TOLERANCE: i64 = 2;
@@ -26,11 +26,12 @@ pub(crate) struct Place {
     pub(crate) discovered: Option<Arc<DiscoveredServer>>,
 }
 
+/// `None` is an answer: it is none of these. An error is a question without one.
 pub(super) async fn locate(
     link: &Link,
     place: &Place,
     found: &[Arc<DiscoveredServer>],
-) -> Option<Arc<DiscoveredServer>> {
+) -> Result<Option<Arc<DiscoveredServer>>, DatabaseError> {
     let found: Vec<_> = found.iter().filter(|server| server.system == super::SYSTEM).collect();
     let dsns = link.reach().dsns();
     let chosen = match (place, dsns.first()) {
@@ -41,20 +42,21 @@ pub(super) async fn locate(
         }
         (_, Some(dsn)) if link.reach().is_declared() => {
             if !is_local(dsn).await {
-                return None;
+                return Ok(None);
             }
             let local = dsn.clone();
             match looked(&found, move |found| by_address(&local, found)).await {
                 Some(server) => Some(server),
-                None => by_asking(link, &found).await,
+                None => by_asking(link, &found).await?,
             }
         }
         _ => only(&found),
-    }?;
+    };
+    let Some(chosen) = chosen else { return Ok(None) };
     if !link.reach().is_declared() {
         link.reach().adopt(chosen.dsns.iter().filter_map(|dsn| Dsn::parse(dsn).ok()).collect());
     }
-    Some(chosen)
+    Ok(Some(chosen))
 }
 
 /// Chooses off the async threads: directories of others are looked at.
@@ -150,16 +152,25 @@ fn by_address(dsn: &Dsn, found: &[&Arc<DiscoveredServer>]) -> Option<Arc<Discove
     only(&on_port.into_iter().filter(same).collect::<Vec<_>>())
 }
 
-async fn by_asking(link: &Link, found: &[&Arc<DiscoveredServer>]) -> Option<Arc<DiscoveredServer>> {
+async fn by_asking(
+    link: &Link,
+    found: &[&Arc<DiscoveredServer>],
+) -> Result<Option<Arc<DiscoveredServer>>, DatabaseError> {
     if found.is_empty() {
-        return None;
+        return Ok(None);
     }
-    let started = cluster::started(link).await.ok()?;
+    let started = cluster::started(link).await?;
     // Where the role may not see it, the start time alone decides.
-    let identifier = cluster::system_identifier(link).await.ok()?;
+    let identifier = cluster::system_identifier(link).await?;
     let same = |server: &&Arc<DiscoveredServer>| {
         (server.started - started).abs() <= START_TOLERANCE
             && server.system_identifier.zip(identifier).is_none_or(|(known, asked)| known == asked)
     };
-    only(&found.iter().copied().filter(same).collect::<Vec<_>>())
+    let mut same: Vec<_> = found.iter().copied().filter(same).collect();
+    if same.len() > 1 {
+        // A primary and its replica may have been started together.
+        let recovers = cluster::is_in_recovery(link).await?;
+        same.retain(|server| server.is_standby == recovers);
+    }
+    Ok(only(&same))
 }
