@@ -73,7 +73,9 @@ pub struct ReplicaSample {
     pub wait: Option<ApplyWait>,
     /// Age, on the server's clock, of the last commit that was applied.
     pub last_replayed_commit_age: Option<Duration>,
-    /// Timeline that is being received.
+    /// Whether there is a stream, as every role may see.
+    pub streaming: bool,
+    /// Timeline that is being received; `None` where the role may not see it.
     pub timeline: Option<u32>,
     /// Process id of the startup process, as the server counts.
     pub startup_pid: Option<u32>,
