@@ -103,7 +103,7 @@ impl Database {
         let located = self.0.engine.locate(&found).await;
         let mut findings = self.0.engine.check().await;
         if let Some(primary) = &self.0.primary {
-            let known = located.and_then(|server| server.system_identifier);
+            let known = located.ok().flatten().and_then(|server| server.system_identifier);
             let known = match known {
                 Some(identifier) => Some(identifier),
                 None => self.0.engine.system_identifier().await.ok().flatten(),

@@ -70,8 +70,12 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     /// Host name or address, and port, as the operator gave them.
     fn address(&self) -> (String, u16);
 
-    /// Which of these local servers this one is; asks the server only where its address leaves a doubt.
-    async fn locate(&self, found: &[Arc<DiscoveredServer>]) -> Option<Arc<DiscoveredServer>>;
+    /// Which of these local servers this one is; asks the server only where its address leaves a doubt, and fails where
+    /// that question has no answer.
+    async fn locate(
+        &self,
+        found: &[Arc<DiscoveredServer>],
+    ) -> Result<Option<Arc<DiscoveredServer>>, DatabaseError>;
 
     /// Whether its address is one of this host, so that its processes should be found here.
     async fn is_on_this_host(&self) -> bool;

@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::{discover::DiscoveredServer, procfs};
+use crate::{discover::DiscoveredServer, error::DatabaseError, procfs};
 
 /// Seconds that the start time that is read on this host may differ from the one that SQL tells.
 const START_TOLERANCE: i64 = 2;
@@ -32,17 +32,26 @@ pub(crate) enum Target {
     Socket(PathBuf, Option<u16>),
 }
 
-/// What a server says of itself: its start time and what makes it unlike others.
-pub(crate) type Told = (i64, Option<u64>);
+/// What a server says of itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Told {
+    /// When it was started, as seconds since the epoch.
+    pub(crate) started: i64,
+    /// What makes it unlike others, where that may be seen.
+    pub(crate) identifier: Option<u64>,
+    /// Whether it recovers, where that can be seen from outside too.
+    pub(crate) is_standby: Option<bool>,
+}
 
-/// The server of these that is meant. Without a target the place decides alone.
+/// The server of these that is meant. Without a target the place decides alone. `None` is an answer: it is none of these.
+/// An error is a question without one.
 pub(crate) async fn locate(
     place: &Place,
     target: Option<Target>,
     found: &[&Arc<DiscoveredServer>],
-    ask: impl AsyncFnOnce() -> Option<Told>,
-) -> Option<Arc<DiscoveredServer>> {
-    match (place, target) {
+    ask: impl AsyncFnOnce() -> Result<Told, DatabaseError>,
+) -> Result<Option<Arc<DiscoveredServer>>, DatabaseError> {
+    Ok(match (place, target) {
         (Place { discovered: Some(server), .. }, _) => again(server, found),
         (Place { directory: Some(directory), .. }, _) => {
             let directory = directory.clone();
@@ -50,16 +59,16 @@ pub(crate) async fn locate(
         }
         (_, Some(target)) => {
             if !target.is_on_this_host().await {
-                return None;
+                return Ok(None);
             }
             match looked(found, move |found| by_address(&target, found)).await {
                 Some(server) => Some(server),
                 None if found.is_empty() => None,
-                None => by_answer(ask().await?, found),
+                None => by_answer(&ask().await?, found),
             }
         }
         _ => only(found),
-    }
+    })
 }
 
 /// Chooses off the async threads: directories of others are looked at.
@@ -147,11 +156,16 @@ fn by_socket<'a>(
     only(&found.filter(same).collect::<Vec<_>>())
 }
 
-/// Where the role may not see the identifier, the start time alone decides.
-fn by_answer((started, identifier): Told, found: &[&Arc<DiscoveredServer>]) -> Option<Arc<DiscoveredServer>> {
+/// Where the role may not see the identifier, the start time alone decides; a primary and its replica may have been
+/// started together.
+fn by_answer(told: &Told, found: &[&Arc<DiscoveredServer>]) -> Option<Arc<DiscoveredServer>> {
     let same = |server: &&Arc<DiscoveredServer>| {
-        (server.started - started).abs() <= START_TOLERANCE
-            && server.system_identifier.zip(identifier).is_none_or(|(known, told)| known == told)
+        (server.started - told.started).abs() <= START_TOLERANCE
+            && server.system_identifier.zip(told.identifier).is_none_or(|(known, told)| known == told)
     };
-    only(&found.iter().copied().filter(same).collect::<Vec<_>>())
+    let same: Vec<_> = found.iter().copied().filter(same).collect();
+    only(&same).or_else(|| {
+        let recovers = told.is_standby?;
+        only(&same.into_iter().filter(|server| server.is_standby == recovers).collect::<Vec<_>>())
+    })
 }

@@ -113,9 +113,12 @@ impl Engine for MySql {
         self.link.address()
     }
 
-    async fn locate(&self, found: &[Arc<DiscoveredServer>]) -> Option<Arc<DiscoveredServer>> {
+    async fn locate(
+        &self,
+        found: &[Arc<DiscoveredServer>],
+    ) -> Result<Option<Arc<DiscoveredServer>>, DatabaseError> {
         let located = locate::locate(&self.link, &self.place, found).await;
-        if let Some(server) = &located {
+        if let Ok(Some(server)) = &located {
             self.system.get_or_init(|| server.system);
         }
         self.link.looked();

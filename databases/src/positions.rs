@@ -73,8 +73,10 @@ pub struct ReplicaSample {
     pub wait: Option<ApplyWait>,
     /// Age, on the server's clock, of the last commit that was applied.
     pub last_replayed_commit_age: Option<Duration>,
-    /// Timeline that is being received: what tells apart positions that cannot be compared. Of MySQL it is the server id
-    /// of the upstream, and another number once its binary logs began anew.
+    /// Whether there is a stream, as every role may see.
+    pub streaming: bool,
+    /// Timeline that is being received: what tells apart positions that cannot be compared; `None` where the role may not
+    /// see it. Of MySQL it is the server id of the upstream, and another number once its binary logs began anew.
     pub timeline: Option<u32>,
     /// The thread that applies, as the server counts: of PostgreSQL the startup process, of MySQL the SQL thread's id in
     /// its operating system.

@@ -138,7 +138,10 @@ impl Engine for PostgreSql {
         self.link.address()
     }
 
-    async fn locate(&self, found: &[Arc<DiscoveredServer>]) -> Option<Arc<DiscoveredServer>> {
+    async fn locate(
+        &self,
+        found: &[Arc<DiscoveredServer>],
+    ) -> Result<Option<Arc<DiscoveredServer>>, DatabaseError> {
         let located = locate::locate(&self.link, &self.place, found).await;
         self.link.reach().looked();
         located

@@ -312,6 +312,7 @@ static __always_inline void uring_submitted(struct io_kiocb___async *request)
 {
 	struct request_key key = {.address = (__u64)request};
 	struct io_rw___async *transfer = (struct io_rw___async *)request;
+	struct task_struct *task = bpf_get_current_task_btf();
 	__u32 fd, flags = 0;
 	struct view view = {};
 	struct file *file;
@@ -319,7 +320,7 @@ static __always_inline void uring_submitted(struct io_kiocb___async *request)
 	__u8 operation;
 	__s64 position;
 
-	slot = own_slot();
+	slot = own_slot(task);
 	if (!slot)
 		return;
 	slot->submitting = 0;
@@ -330,7 +331,7 @@ static __always_inline void uring_submitted(struct io_kiocb___async *request)
 	if (BPF_CORE_READ(request, flags) & URING_FIXED_FILE)
 		file = registered_file(request, fd);
 	else
-		file = file_of(fd);
+		file = file_of(task, fd);
 	if (!file || !view_file(slot, file, &view))
 		return;
 	slot->amount = 0;
@@ -346,7 +347,7 @@ static __always_inline void uring_submitted(struct io_kiocb___async *request)
 	} else if (operation == OPERATION_EXTEND) {
 		slot->amount = BPF_CORE_READ((struct io_sync___async *)request, len);
 	}
-	request_begins(slot, bpf_get_current_pid_tgid(), &key, &view, operation, flags);
+	request_begins(slot, task->pid, &key, &view, operation, flags);
 	slot->submitting = key.address;
 }
 
@@ -402,7 +403,7 @@ static long aio_submitted(__u32 index, struct aio_list *list)
 	operation = aio_operation(iocb.aio_lio_opcode);
 	if (operation == OPERATION_NONE)
 		return 0;
-	file = file_of(iocb.aio_fildes);
+	file = file_of(bpf_get_current_task_btf(), iocb.aio_fildes);
 	if (!file || !view_file(slot, file, &view))
 		return 0;
 	slot->amount = 0;

@@ -11,9 +11,8 @@
 #include <bpf/bpf_core_read.h>
 
 /* NULL if the current task has no such descriptor. */
-static __always_inline struct file *file_of(__u32 fd)
+static __always_inline struct file *file_of(struct task_struct *task, __u32 fd)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task_btf();
 	struct fdtable *table = task->files->fdt;
 	struct file *file = NULL;
 

@@ -10,30 +10,32 @@
 #include "async.h"
 
 /* The fault has its page. */
-static __always_inline void fault_ends(struct slot *slot, __u32 tid)
+static __always_inline void fault_ends(struct slot *slot, struct task_struct *task)
 {
 	if (slot->operation == OPERATION_FAULT)
-		account_end(slot, tid, 1 << PAGE_SHIFT);
+		account_end(slot, task->pid, 1 << PAGE_SHIFT);
 }
 
 static __always_inline void fault_begins(struct address_space *mapping)
 {
-	struct slot *slot = own_slot();
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct slot *slot = own_slot(task);
 
 	if (!slot)
 		return;
 	/* The same fault again, after it has waited; or another one, whose beginning is the end of the last. */
-	fault_ends(slot, bpf_get_current_pid_tgid());
+	fault_ends(slot, task);
 	if (slot->operation == OPERATION_NONE)
 		slot->faulting = (__u64)mapping->host;
 }
 
 static __always_inline void pages_mapped(void)
 {
-	struct slot *slot = slot_of(bpf_get_current_task_btf());
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct slot *slot = slot_of(task);
 
 	if (slot)
-		fault_ends(slot, bpf_get_current_pid_tgid());
+		fault_ends(slot, task);
 }
 
 /* 1 if the thread is in a fault of this inode that begins to read. */

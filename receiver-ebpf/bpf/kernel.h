@@ -134,6 +134,7 @@ struct task_struct {
 	int tgid;
 	struct files_struct *files;
 	struct signal_struct *signal;
+	struct bpf_local_storage *bpf_storage; /* NULL: no map has anything of the task */
 };
 
 #if defined(__TARGET_ARCH_x86)

@@ -257,6 +257,12 @@ GROWING_MAP(io, BPF_MAP_TYPE_PERCPU_HASH, struct io_key, struct io_row, 16384);
 MAP(overflow, BPF_MAP_TYPE_PERCPU_HASH, struct overflow_key, struct io_row, 1024);
 GROWING_MAP(durations, BPF_MAP_TYPE_HASH, struct duration_key, struct durations, 7168);
 MAP(critical, BPF_MAP_TYPE_HASH, __u32, struct thread, 64);
+/*
+ * A bit for each thread of `critical`, at its number modulo their count: set before the thread is there, cleared after. At
+ * every switch and wakeup of the machine this is asked first, and mostly it is all that is asked.
+ */
+#define CRITICAL_BITS 4096
+MAP(critical_bits, BPF_MAP_TYPE_ARRAY, __u32, __u64, CRITICAL_BITS / 64);
 MAP(thread_time, BPF_MAP_TYPE_HASH, struct thread_time_key, __u64, 8192);
 MAP(lost, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, LOST_REASONS);
 /*

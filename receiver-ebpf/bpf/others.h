@@ -84,7 +84,7 @@ static __always_inline __u32 kind_of_kernel(struct bio *bio, unsigned int flags,
 
 static __always_inline void others_bio_queued(struct bio *bio, int held_back)
 {
-	struct task_struct___others *task = (struct task_struct___others *)bpf_get_current_task();
+	struct task_struct___others *task = (struct task_struct___others *)bpf_get_current_task_btf();
 	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
 	unsigned int flags, operation = bio->bi_opf & REQ_OP_MASK;
 	__u64 address = (__u64)bio;
@@ -96,7 +96,7 @@ static __always_inline void others_bio_queued(struct bio *bio, int held_back)
 	/* Counted where it was before dm or md passed it on. */
 	if (bio->bi_flags & BIO_CLONED)
 		return;
-	flags = BPF_CORE_READ(task, flags);
+	flags = task->flags;
 	/* Counted on the loop device. */
 	if ((flags & PF_LOOP) == PF_LOOP)
 		return;

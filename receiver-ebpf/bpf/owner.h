@@ -117,13 +117,13 @@ static __always_inline struct cgroup___owner *cgroup_of(struct bio *queued)
 /* 1 if the current thread sends on what the limit of a cgroup has held back. */
 static __always_inline int sends_on(void)
 {
-	struct task_struct___owner *task = (struct task_struct___owner *)bpf_get_current_task();
+	struct task_struct___owner *task = (struct task_struct___owner *)bpf_get_current_task_btf();
 	struct workqueue_struct___owner *queue;
 	struct kthread___owner *thread;
 	struct worker___owner *worker;
 	char name[8] = {};
 
-	if (!(BPF_CORE_READ(task, flags) & PF_WQ_WORKER) || !bpf_core_field_exists(struct kthread___owner, data))
+	if (!(task->flags & PF_WQ_WORKER) || !bpf_core_field_exists(struct kthread___owner, data))
 		return 0;
 	thread = BPF_CORE_READ(task, worker_private);
 	worker = BPF_CORE_READ(thread, data);

@@ -36,10 +36,9 @@ static __always_inline void join(struct slot *slot, struct task_struct *task, __
 	slot->super = 0;
 }
 
-/* The slot of the current thread at the beginning of an operation; NULL if it is not watched. */
-static __always_inline struct slot *own_slot(void)
+/* The slot of the current thread, `task`, at the beginning of an operation; NULL if it is not watched. */
+static __always_inline struct slot *own_slot(struct task_struct *task)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
 	__u32 epoch = current_epoch();
 	struct slot *slot = slot_of(task);
 	__u32 tgid;

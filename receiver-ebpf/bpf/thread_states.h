@@ -111,12 +111,13 @@ static __always_inline int is_queued(const struct thread *thread)
 }
 
 /* NULL if it is not watched, or has exited. */
-static __always_inline struct thread *critical_thread(__u32 tid, const struct slot *slot)
+static __always_inline struct thread *critical_thread(__u32 tid)
 {
+	__u32 word = tid / 64 % (CRITICAL_BITS / 64);
+	__u64 *bits = bpf_map_lookup_elem(&critical_bits, &word);
 	struct thread *thread;
 
-	/* Of most threads that do file I/O the slot knows, and saves the lookup. */
-	if (slot && !slot->critical && slot->epoch == current_epoch())
+	if (!bits || !(*bits >> (tid % 64) & 1))
 		return NULL;
 	thread = bpf_map_lookup_elem(&critical, &tid);
 	return thread && thread->state != STATE_EXITED ? thread : NULL;
@@ -133,13 +134,13 @@ static __always_inline void operation_leaves_cpu(struct slot *slot, int runnable
 
 static __always_inline void thread_leaves_cpu(struct task_struct *task, int runnable)
 {
-	struct slot *slot = slot_of(task);
+	struct slot *slot = task->bpf_storage ? slot_of(task) : NULL;
 	__u32 tid = task->pid;
 	struct thread *thread;
 
 	if (slot && slot->operation != OPERATION_NONE)
 		operation_leaves_cpu(slot, runnable);
-	thread = critical_thread(tid, slot);
+	thread = critical_thread(tid);
 	if (!thread)
 		return;
 	write_begin(thread);
@@ -156,7 +157,7 @@ static __always_inline void thread_leaves_cpu(struct task_struct *task, int runn
 static __always_inline void thread_takes_cpu(struct task_struct *task)
 {
 	__u32 tid = task->pid;
-	struct thread *thread = critical_thread(tid, slot_of(task));
+	struct thread *thread = critical_thread(tid);
 
 	if (!thread)
 		return;
@@ -174,9 +175,8 @@ static __always_inline void thread_takes_cpu(struct task_struct *task)
 /* A wakeup of a thread that has not left the processor, or is queued already, changes nothing. */
 static __always_inline void thread_wakes(struct task_struct *task)
 {
-	struct slot *slot = slot_of(task);
 	__u32 tid = task->pid;
-	struct thread *thread = critical_thread(tid, slot);
+	struct thread *thread = critical_thread(tid);
 
 	if (!thread || thread->state == STATE_CPU || is_queued(thread))
 		return;
@@ -184,7 +184,7 @@ static __always_inline void thread_wakes(struct task_struct *task)
 		return;
 	write_begin(thread);
 	if (thread->state == STATE_UNKNOWN)
-		set_blocked(thread, tid, slot);
+		set_blocked(thread, tid, slot_of(task));
 	add_elapsed(thread, tid);
 	thread->state = queued_state(thread, task);
 	write_end(thread);
@@ -194,7 +194,7 @@ static __always_inline void thread_wakes(struct task_struct *task)
 static __always_inline void thread_exits(struct task_struct *task)
 {
 	__u32 tid = task->pid;
-	struct thread *thread = critical_thread(tid, slot_of(task));
+	struct thread *thread = critical_thread(tid);
 
 	if (!thread)
 		return;

@@ -44,26 +44,27 @@ static __always_inline __u64 throttled_so_far(struct cfs_rq___throttle *queue)
 
 	if (!bpf_core_field_exists(struct cfs_rq___throttle, throttled_clock_self_time))
 		return 0;
-	since = BPF_CORE_READ(queue, throttled_clock_self);
-	total = BPF_CORE_READ(queue, throttled_clock_self_time);
-	return since ? total + BPF_CORE_READ(queue, rq, clock) - since : total;
+	since = queue->throttled_clock_self;
+	total = queue->throttled_clock_self_time;
+	return since ? total + queue->rq->clock - since : total;
 }
 
 /* The state of a thread that begins to wait for a processor. */
 static __always_inline __u64 queued_state(struct thread *thread, struct task_struct *task)
 {
 	struct task_struct___throttle *queued = (struct task_struct___throttle *)task;
-	struct cfs_rq___throttle *queue = BPF_CORE_READ(queued, se.cfs_rq);
+	struct cfs_rq___throttle *queue;
 	int throttled;
 
 	if (!bpf_core_field_exists(struct cfs_rq___throttle, throttle_count))
 		return STATE_RUNQUEUE; /* a kernel without bandwidth control */
+	queue = queued->se.cfs_rq;
 	thread->queue = (__u64)queue;
 	thread->throttled_before = throttled_so_far(queue);
 	if (THROTTLED_BY_THREAD)
-		throttled = BPF_CORE_READ(queued, throttled);
+		throttled = queued->throttled;
 	else
-		throttled = BPF_CORE_READ(queue, throttle_count);
+		throttled = queue->throttle_count;
 	return throttled ? STATE_THROTTLED : STATE_RUNQUEUE;
 }
 
@@ -71,17 +72,16 @@ static __always_inline __u64 queued_state(struct thread *thread, struct task_str
 static __always_inline __u64 throttled_part(const struct thread *thread, struct task_struct *task, __u64 elapsed)
 {
 	struct task_struct___throttle *queued = (struct task_struct___throttle *)task;
-	struct cfs_rq___throttle *queue = BPF_CORE_READ(queued, se.cfs_rq);
 	__s64 throttled;
 
 	/* Without clocks of the run queue, or when it is another processor's now: as it began. */
 	if (!bpf_core_field_exists(struct cfs_rq___throttle, throttled_clock_self_time) ||
-	    (__u64)queue != thread->queue)
+	    (__u64)queued->se.cfs_rq != thread->queue)
 		return thread->state == STATE_THROTTLED ? elapsed : 0;
 	/* A thread that is queued there can run all the same, until it is throttled itself. */
 	if (THROTTLED_BY_THREAD && thread->state != STATE_THROTTLED)
 		return 0;
-	throttled = throttled_so_far(queue) - thread->throttled_before;
+	throttled = throttled_so_far(queued->se.cfs_rq) - thread->throttled_before;
 	if (throttled <= 0)
 		return 0;
 	return (__u64)throttled < elapsed ? throttled : elapsed;

@@ -59,7 +59,7 @@ static __always_inline __u8 operation_of(struct pt_regs *regs, __u8 call)
  * An operation that its own thread carries out. In a frame of its own: before Linux 6.13 all frames in a row share 512
  * bytes, and the requests of io_submit need most of those.
  */
-static __noinline void operation_begins(struct slot *slot, struct pt_regs *regs, __u8 call)
+static __noinline void operation_begins(struct slot *slot, struct task_struct *task, struct pt_regs *regs, __u8 call)
 {
 	__u8 operation = operation_of(regs, call), reached;
 	struct view view = {};
@@ -72,7 +72,7 @@ static __noinline void operation_begins(struct slot *slot, struct pt_regs *regs,
 		by_path_begin(slot);
 		return;
 	}
-	file = file_of(ARGUMENT_1(regs));
+	file = file_of(task, ARGUMENT_1(regs));
 	if (!file || !view_file(slot, file, &view))
 		return;
 	slot->amount = 0;
@@ -92,6 +92,7 @@ PROBE(on_sys_enter, "sys_enter", PROGRAM_SYS_ENTER)
 {
 	struct pt_regs *regs = (struct pt_regs *)ctx[0];
 	__u64 number = ctx[1];
+	struct task_struct *task;
 	struct slot *slot;
 	__u8 call;
 
@@ -101,14 +102,15 @@ PROBE(on_sys_enter, "sys_enter", PROGRAM_SYS_ENTER)
 	call = syscalls[number];
 	if (call == CALL_NONE)
 		return;
-	slot = own_slot();
+	task = bpf_get_current_task_btf();
+	slot = own_slot(task);
 	if (!slot)
 		return;
-	fault_ends(slot, bpf_get_current_pid_tgid());
+	fault_ends(slot, task);
 	if (call >= CALL_SUBMIT)
 		async_call_begins(slot, regs, call);
 	else
-		operation_begins(slot, regs, call);
+		operation_begins(slot, task, regs, call);
 }
 
 PROBE(on_sys_exit, "sys_exit", PROGRAM_SYS_EXIT)

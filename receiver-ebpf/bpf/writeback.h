@@ -36,7 +36,9 @@ static __always_inline void page_dirtied(struct folio *folio, struct address_spa
 	host = mapping->host;
 	if (!host || (host->i_mode & S_IFMT) != S_IFREG)
 		return;
-	identify_inode(host, &id);
+	id.device = host->i_sb->s_dev;
+	id.generation = host->i_generation;
+	id.inode = host->i_ino;
 	switch (slot->operation) {
 	case OPERATION_WRITE:
 	case OPERATION_EXTEND:

@@ -108,6 +108,8 @@ pub(crate) struct Maps {
     pub(crate) overflow: KernelMap<OverflowKey, IoCounters>,
     pub(crate) durations: KernelMap<DurationKey, Durations>,
     pub(crate) critical: KernelMap<u32, Thread>,
+    /// The bits of `critical_bit`, 64 in each.
+    pub(crate) critical_bits: KernelMap<u32, u64>,
     pub(crate) thread_time: KernelMap<ThreadTimeKey, u64>,
     pub(crate) lost: KernelMap<u32, u64>,
     pub(crate) watch_epoch: KernelMap<u32, u64>,
@@ -221,6 +223,7 @@ pub(crate) fn take_maps(object: &mut Ebpf) -> Result<Maps, ProbeError> {
         overflow: KernelMap::new("overflow", take("overflow"), processors)?,
         durations: KernelMap::new("durations", take("durations"), processors)?,
         critical: KernelMap::new("critical", take("critical"), processors)?,
+        critical_bits: KernelMap::new("critical_bits", take("critical_bits"), processors)?,
         thread_time: KernelMap::new("thread_time", take("thread_time"), processors)?,
         lost: KernelMap::new("lost", take("lost"), processors)?,
         watch_epoch: KernelMap::new("watch_epoch", take("watch_epoch"), processors)?,

@@ -14,7 +14,7 @@ use crate::error::ProbeError;
 use crate::limits::Limits;
 use crate::namespace;
 use crate::object::{self, Group, Maps};
-use crate::raw::{IoKey, OtherKey, Process, STATE_UNKNOWN, Thread};
+use crate::raw::{IoKey, OtherKey, Process, STATE_UNKNOWN, Thread, critical_bit};
 use crate::syscall::recursion_misses;
 use crate::threads::{ThreadAccount, clock_ns, run_state};
 
@@ -191,14 +191,32 @@ impl Probes {
         self.purge_thread_time(tid);
         // The first move tells what the state was before: no race with reading it.
         let seed = Thread { state: STATE_UNKNOWN, since_ns: clock_ns(), ..Thread::zeroed() };
-        self.maps.critical.set(&tid, &seed)?;
+        self.accounts.insert(tid, ThreadAccount::default());
+        let watched = self.split(tid, &seed);
+        if watched.is_err() {
+            self.accounts.remove(&tid);
+            self.maps.critical.delete(&tid);
+            self.set_critical_bits(tid)?;
+        }
+        watched
+    }
+
+    /// Has the scheduler's probes split a thread's time.
+    fn split(&mut self, tid: u32, seed: &Thread) -> Result<(), ProbeError> {
+        self.set_critical_bits(tid)?;
+        self.maps.critical.set(&tid, seed)?;
         self.watched_has_changed()?;
         if run_state(tid).is_none() {
-            self.maps.critical.delete(&tid);
             return Err(ProbeError::Gone { kind: "thread", id: tid });
         }
-        self.accounts.insert(tid, ThreadAccount::default());
         Ok(())
+    }
+
+    /// Sets the bits of a word as the accounts say: before a thread is in `critical`, and after it is not any more.
+    fn set_critical_bits(&self, tid: u32) -> Result<(), ProbeError> {
+        let (word, _) = critical_bit(tid);
+        let of_word = self.accounts.keys().map(|tid| critical_bit(*tid)).filter(|(other, _)| *other == word);
+        self.maps.critical_bits.set(&word, &of_word.fold(0, |bits, (_, bit)| bits | bit))
     }
 
     /// Stops splitting a thread's time and removes its rows. Its later operations count under its role class.
@@ -209,6 +227,10 @@ impl Probes {
             self.maps.pending.delete(&tid);
             if let Err(error) = self.watched_has_changed() {
                 tracing::warn!(%error, tid, "a thread's operations are still counted apart");
+            }
+            // A bit that stays costs a look at each switch of its threads, and nothing else.
+            if let Err(error) = self.set_critical_bits(tid) {
+                tracing::debug!(%error, tid, "the scheduler's probes still look for a thread");
             }
             self.purge_thread_time(tid);
         }
@@ -242,6 +264,7 @@ impl Probes {
             overflow,
             durations,
             critical,
+            critical_bits,
             thread_time,
             lost,
             watch_epoch,
@@ -264,6 +287,7 @@ impl Probes {
             + overflow.memory_bytes()
             + durations.memory_bytes()
             + critical.memory_bytes()
+            + critical_bits.memory_bytes()
             + thread_time.memory_bytes()
             + lost.memory_bytes()
             + watch_epoch.memory_bytes()

@@ -32,30 +32,36 @@ fn load_or_skip(test: &str) -> Option<Probes> {
 }
 
 impl Probes {
-    /// What is left of work whose ends nobody sees.
+    /// What is left of work whose ends nobody sees, and how much was lost before that: strangers work too, and come to the
+    /// same places.
     fn without_ends(
         &mut self,
         work: impl Fn(),
         left: impl Fn(&Self) -> HashSet<(u64, u64)>,
-    ) -> HashSet<(u64, u64)> {
+    ) -> (HashSet<(u64, u64)>, u64) {
         for (name, _) in ENDS {
             let Some(Program::BtfTracePoint(program)) = self.object.program_mut(name) else {
                 panic!("{name}")
             };
             program.unload().unwrap();
         }
-        // A stranger may come to the same place at once.
-        let end = Instant::now() + Duration::from_secs(30);
-        while left(self).is_empty() {
-            assert!(Instant::now() < end, "nothing is left");
-            work();
-        }
         let types = object::kernel_types().unwrap();
         for (name, tracepoint) in ENDS {
             object::load_program(&mut self.object, &types, name, tracepoint).unwrap();
-            object::attach_program(&mut self.object, name, tracepoint).unwrap();
         }
-        left(self)
+        let end = Instant::now() + Duration::from_secs(30);
+        loop {
+            work();
+            let lost = self.unfinished();
+            let left = left(self);
+            if !left.is_empty() {
+                for (name, tracepoint) in ENDS {
+                    object::attach_program(&mut self.object, name, tracepoint).unwrap();
+                }
+                return (left, lost);
+            }
+            assert!(Instant::now() < end, "nothing is left");
+        }
     }
 
     fn unfinished(&mut self) -> u64 {
@@ -90,11 +96,10 @@ impl Probes {
     /// Works until the place of one of those that are left is used again: each that goes is lost, and none has ended.
     fn reuse(
         &mut self,
-        left: &HashSet<(u64, u64)>,
+        (left, lost): &(HashSet<(u64, u64)>, u64),
         now: impl Fn(&Self) -> HashSet<(u64, u64)>,
         work: impl Fn(),
     ) {
-        let lost = self.unfinished();
         let end = Instant::now() + Duration::from_secs(30);
         loop {
             work();

@@ -166,6 +166,14 @@ pub(crate) const OPERATION_BY_PATH: u8 = 7;
 /// `OPERATION_FAULT` in maps.h.
 pub(crate) const OPERATION_FAULT: u8 = 8;
 
+/// `CRITICAL_BITS` in maps.h.
+pub(crate) const CRITICAL_BITS: u32 = 4096;
+
+/// The bit of a thread: the key of its word, and the bit in it.
+pub(crate) fn critical_bit(tid: u32) -> (u32, u64) {
+    (tid % CRITICAL_BITS / u64::BITS, 1 << (tid % u64::BITS))
+}
+
 /// `STATES` in maps.h: the eight states, and the one before the first move.
 pub(crate) const STATES: usize = 9;
 pub(crate) const STATE_UNKNOWN: u64 = 8;

@@ -50,6 +50,14 @@ struct Local {
     tasks: HashMap<u32, Task>,
 }
 
+/// Where the server is.
+enum Sought {
+    /// On this host, with the others that were found here.
+    Here(Arc<DiscoveredServer>, Vec<Arc<DiscoveredServer>>),
+    /// Not among the servers of this host; with its system identifier, where that may be seen.
+    Elsewhere(Option<u64>),
+}
+
 struct Follower {
     id: ComponentId,
     engine: Arc<dyn Engine>,
@@ -150,26 +158,13 @@ impl Follower {
 
     async fn find(&mut self) {
         const TASK: &str = "looking for the server";
-        let found = discover_in_background().await;
-        if let Some(server) = self.engine.locate(&found).await {
-            self.said_find.success(&self.id, TASK);
-            return self.found(server, &found).await;
-        }
-        let identifier = match self.engine.system_identifier().await {
-            Ok(identifier) => identifier,
-            // Said by who samples, or else by who reads the catalog.
-            Err(DatabaseError::NotConfigured { .. }) => return,
-            Err(error) => {
-                let told = self.engine.is_sampled() || self.begun.elapsed() < GRACE;
-                return self.said_find.failure_unless_told(&self.id, TASK, &error, told);
+        match self.seek().await {
+            Ok(Sought::Here(server, found)) => {
+                self.said_find.success(&self.id, TASK);
+                self.found(server, &found).await;
             }
-        };
-        self.said_find.success(&self.id, TASK);
-        // It may have been started between the two questions; who answers now can be seen now.
-        let found = discover_in_background().await;
-        match self.engine.locate(&found).await {
-            Some(server) => self.found(server, &found).await,
-            None => {
+            Ok(Sought::Elsewhere(identifier)) => {
+                self.said_find.success(&self.id, TASK);
                 self.remote = true;
                 self.identify(identifier, &Place::Remote, self.engine.address());
                 if self.engine.is_on_this_host().await {
@@ -184,7 +179,26 @@ impl Follower {
                     tracing::info!(server = %self.id, "the server is not on this host: no processes, SQL only");
                 }
             }
+            // Said by who samples, or else by who reads the catalog.
+            Err(DatabaseError::NotConfigured { .. }) => {}
+            Err(error) => {
+                let told = self.engine.is_sampled() || self.begun.elapsed() < GRACE;
+                self.said_find.failure_unless_told(&self.id, TASK, &error, told);
+            }
         }
+    }
+
+    /// Fails while a question has no answer: a server of this host that is slow to answer is not one elsewhere.
+    async fn seek(&self) -> Result<Sought, DatabaseError> {
+        let found = discover_in_background().await;
+        if let Some(server) = self.engine.locate(&found).await? {
+            return Ok(Sought::Here(server, found));
+        }
+        let identifier = self.engine.system_identifier().await?;
+        // It may have been started between the two questions; who answers now can be seen now.
+        let found = discover_in_background().await;
+        let server = self.engine.locate(&found).await?;
+        Ok(server.map_or(Sought::Elsewhere(identifier), |server| Sought::Here(server, found)))
     }
 
     /// Looks for the processes of a server whose address is one of this host.
@@ -192,12 +206,16 @@ impl Follower {
         if self.looked.is_none_or(|looked| looked.elapsed() < LOOK_AGAIN) {
             return;
         }
-        self.looked = Some(Instant::now());
         let found = discover_in_background().await;
-        if let Some(server) = self.engine.locate(&found).await {
+        match self.engine.locate(&found).await {
             // To be seen is not to be restarted.
-            (self.remote, self.looked, self.mark) = (false, None, None);
-            self.found(server, &found).await;
+            Ok(Some(server)) => {
+                (self.remote, self.looked, self.mark) = (false, None, None);
+                self.found(server, &found).await;
+            }
+            Ok(None) => self.looked = Some(Instant::now()),
+            // Without an answer it is asked again at the next tick.
+            Err(error) => tracing::debug!(server = %self.id, "looking for its processes: {error}"),
         }
     }
 

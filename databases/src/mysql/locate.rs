@@ -10,22 +10,27 @@ use super::{
 };
 use crate::{
     discover::DiscoveredServer,
-    locate::{self, Place, Target},
+    error::DatabaseError,
+    locate::{self, Place, Target, Told},
 };
 
+/// `None` is an answer: it is none of these. An error is a question without one.
 pub(super) async fn locate(
     link: &Link,
     place: &Place,
     found: &[Arc<DiscoveredServer>],
-) -> Option<Arc<DiscoveredServer>> {
+) -> Result<Option<Arc<DiscoveredServer>>, DatabaseError> {
     let found: Vec<_> = found.iter().filter(|server| [MYSQL, MARIADB].contains(&server.system)).collect();
     let target = link.dsns().first().filter(|_| link.is_declared()).map(target);
-    let ask = async || Some((server::started(link).await.ok()?, server::uuid(link).await.ok()?));
-    let chosen = locate::locate(place, target, &found, ask).await?;
+    let ask = async || {
+        let (started, identifier) = (server::started(link).await?, server::uuid(link).await?);
+        Ok(Told { started, identifier, is_standby: None })
+    };
+    let Some(chosen) = locate::locate(place, target, &found, ask).await? else { return Ok(None) };
     if !link.is_declared() {
         link.adopt(chosen.dsns.iter().filter_map(|dsn| Dsn::parse(dsn).ok()).collect());
     }
-    Some(chosen)
+    Ok(Some(chosen))
 }
 
 fn target(dsn: &Dsn) -> Target {

@@ -96,6 +96,7 @@ impl Positions {
             paused: false,
             wait: None,
             last_replayed_commit_age: None,
+            streaming: false,
             timeline: None,
             apply_thread: None,
         };
@@ -108,6 +109,7 @@ impl Positions {
             (sample.received, sample.replayed) = (seen.received, Some(seen.applied));
             sample.timeline = Some(seen.timeline);
         }
+        sample.streaming = row.named(IO_RUNNING).is_some_and(|running| running == "Yes");
         sample.last_replayed_commit_age = row.number(SECONDS_BEHIND).map(Duration::from_secs);
         sample.paused = row.named(SQL_RUNNING).is_none_or(|running| running != "Yes");
         if sample.paused {

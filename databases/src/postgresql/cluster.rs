@@ -27,6 +27,11 @@ pub(super) async fn started(link: &Link) -> Result<i64, DatabaseError> {
     link.row("its start time", sql, &[]).await?.read(0)
 }
 
+/// Whether it is a replica.
+pub(super) async fn is_in_recovery(link: &Link) -> Result<bool, DatabaseError> {
+    link.row("whether it is a replica", "SELECT pg_catalog.pg_is_in_recovery()", &[]).await?.read(0)
+}
+
 /// Asked once a session; `None` inside where the role may not see it.
 pub(super) type Asked = OnceLock<Option<u64>>;
 

@@ -7,26 +7,31 @@ use tokio_postgres::config::Host;
 use super::{cluster, dsn::Dsn, link::Link};
 use crate::{
     discover::DiscoveredServer,
-    locate::{self, Place, Target},
+    error::DatabaseError,
+    locate::{self, Place, Target, Told},
 };
 
+/// `None` is an answer: it is none of these. An error is a question without one.
 pub(super) async fn locate(
     link: &Link,
     place: &Place,
     found: &[Arc<DiscoveredServer>],
-) -> Option<Arc<DiscoveredServer>> {
+) -> Result<Option<Arc<DiscoveredServer>>, DatabaseError> {
     let found: Vec<_> = found.iter().filter(|server| server.system == super::SYSTEM).collect();
     let declared = link.reach().is_declared();
     let target = link.reach().dsns().first().filter(|_| declared).map(target);
     let ask = async || {
-        let started = cluster::started(link).await.ok()?;
-        Some((started, cluster::system_identifier(link).await.ok()?))
+        Ok(Told {
+            started: cluster::started(link).await?,
+            identifier: cluster::system_identifier(link).await?,
+            is_standby: Some(cluster::is_in_recovery(link).await?),
+        })
     };
-    let chosen = locate::locate(place, target, &found, ask).await?;
+    let Some(chosen) = locate::locate(place, target, &found, ask).await? else { return Ok(None) };
     if !declared {
         link.reach().adopt(chosen.dsns.iter().filter_map(|dsn| Dsn::parse(dsn).ok()).collect());
     }
-    Some(chosen)
+    Ok(Some(chosen))
 }
 
 fn target(dsn: &Dsn) -> Target {

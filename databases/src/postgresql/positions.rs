@@ -13,13 +13,21 @@ use crate::{
     positions::{ApplyWait, Middle, PrimaryPosition, ReplicaInfo, ReplicaSample, WaitKind},
 };
 
+/// Whether there is a stream. Of a walreceiver, every role may see the process id, and nothing else without
+/// `pg_read_all_stats`.
+macro_rules! streaming {
+    () => {
+        "coalesce(w.status = 'streaming', w.pid IS NOT NULL)"
+    };
+}
+
 macro_rules! sample {
     ($paused:literal) => {
         concat!(
             "SELECT r.recovery, pg_catalog.pg_last_wal_receive_lsn(), pg_catalog.pg_last_wal_replay_lsn(), \
              CASE WHEN r.recovery THEN ", $paused, " ELSE false END, \
              extract(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.pg_last_xact_replay_timestamp())::float8, \
-             a.pid, a.wait_event_type, a.wait_event, w.received_tli \
+             a.pid, a.wait_event_type, a.wait_event, w.received_tli, ", streaming!(), " \
              FROM (SELECT pg_catalog.pg_is_in_recovery() AS recovery) r \
              LEFT JOIN pg_catalog.pg_stat_get_activity($1) a ON true \
              LEFT JOIN pg_catalog.pg_stat_get_wal_receiver() w ON true"
@@ -30,9 +38,12 @@ macro_rules! sample {
 const SAMPLE: &str = sample!("pg_catalog.pg_get_wal_replay_pause_state() = 'paused'");
 const SAMPLE_BEFORE_14: &str = sample!("pg_catalog.pg_is_wal_replay_paused()");
 const STARTUP: &str = "SELECT pid FROM pg_catalog.pg_stat_get_activity(NULL) WHERE backend_type = 'startup'";
-const INFO: &str = "SELECT w.sender_host, w.sender_port, w.slot_name, w.received_tli, w.status, \
-     (SELECT setting::int8 FROM pg_catalog.pg_settings WHERE name = 'recovery_min_apply_delay') \
-     FROM (SELECT 1) one LEFT JOIN pg_catalog.pg_stat_get_wal_receiver() w ON true";
+const INFO: &str = concat!(
+    "SELECT w.sender_host, w.sender_port, w.slot_name, w.received_tli, ",
+    streaming!(),
+    ", (SELECT setting::int8 FROM pg_catalog.pg_settings WHERE name = 'recovery_min_apply_delay') \
+     FROM (SELECT 1) one LEFT JOIN pg_catalog.pg_stat_get_wal_receiver() w ON true"
+);
 /// Asked of a primary only: of a standby it would be an error and a line in its log.
 const FLUSHED: &str = "SELECT p.flushed, ('x' || substr(pg_catalog.pg_walfile_name(p.flushed), 1, 8))::bit(32)::int4 \
      FROM (SELECT pg_catalog.pg_current_wal_flush_lsn() AS flushed) p";
@@ -68,6 +79,7 @@ pub(super) async fn sample(link: &Link, waits: &Waits) -> Result<ReplicaSample, 
         wait: or_paused(wait, paused),
         last_replayed_commit_age: age.and_then(|age| Duration::try_from_secs_f64(age).ok()),
         timeline: row.read::<Option<i32>>(8)?.map(i32::cast_unsigned),
+        streaming: row.read(9)?,
         apply_thread: startup,
     })
 }
@@ -91,7 +103,7 @@ pub(super) async fn info(link: &Link) -> Result<ReplicaInfo, DatabaseError> {
         upstream: host.map(|host| port.map_or_else(|| host.clone(), |port| format!("{host}:{port}"))),
         slot: row.read(2)?,
         timeline: row.read::<Option<i32>>(3)?.map(i32::cast_unsigned),
-        streaming: row.read::<Option<&str>>(4)? == Some("streaming"),
+        streaming: row.read(4)?,
         intended_delay: Duration::from_millis(delay.unwrap_or(0)),
     })
 }

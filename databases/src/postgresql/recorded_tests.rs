@@ -112,7 +112,7 @@ async fn answers_of_versions_that_are_not_installed_are_understood() {
 
         let first = sampled(&engine, "a first sample", |sample| sample.apply_thread.is_some()).await;
         assert!(
-            first.in_recovery && first.received.is_some() && first.replayed.is_some(),
+            first.in_recovery && first.streaming && first.received.is_some() && first.replayed.is_some(),
             "{version}: {first:?}"
         );
         let locked = sampled(&engine, "a lock", waits_for(WaitKind::Lock)).await.wait.unwrap();

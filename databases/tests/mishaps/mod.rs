@@ -195,6 +195,23 @@ async fn a_role_that_may_little_is_told_what_can_be_told() {
     .await;
     assert_eq!(paused.wait.map(|wait| wait.kind), Some(WaitKind::Paused));
 
+    replica.batch_execute("SELECT pg_wal_replay_resume()").await.unwrap();
+    let streams = async |is_so: bool| {
+        until("whether there is a stream is told", async || {
+            let sample = watched.database.replica().sample().await.ok()?;
+            let info = watched.database.replica().info().await.ok()?;
+            let has_all = sample.received.is_some() && sample.received == sample.replayed;
+            (has_all && sample.streaming == is_so && info.streaming == is_so).then_some(sample)
+        })
+        .await
+    };
+    assert_eq!(streams(true).await.timeline, None, "it is hidden from the role");
+    cluster.down(&cluster.primary);
+    // What was received stays, and nothing but the walreceiver tells that no more comes.
+    assert_eq!(streams(false).await.timeline, None);
+    cluster.up(&cluster.primary);
+    streams(true).await;
+
     watched.extension.shutdown().await;
 }
 

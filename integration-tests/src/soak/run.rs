@@ -13,7 +13,7 @@ use super::{
     plan::{Fault, plan},
     primary::Primary,
     rest::{Baseline, aftermath, wait_in_step},
-    sample::Subject,
+    sample::{Sample, Subject},
     watcher::Watcher,
     work::Work,
 };
@@ -106,7 +106,8 @@ impl Soak {
         Ok(())
     }
 
-    /// An agent or a server that ends by itself ends the soak: nothing is left to be watched.
+    /// An agent or a server that ends by itself ends the soak, and an agent that has detached its probes: the rest of it
+    /// would prove nothing.
     async fn wait_until(&mut self, moment: Instant) -> Outcome<()> {
         loop {
             if let Some(agent) = &mut self.agent
@@ -115,6 +116,15 @@ impl Soak {
                 return Err(format!(
                     "the agent ended by itself with {status}; its log ends:\n{}",
                     end_of(&agent.said())
+                )
+                .into());
+            }
+            if probes_are_gone(&self.watcher.seen().samples) {
+                let log = self.agent.as_ref().map(AgentProcess::said).unwrap_or_default();
+                return Err(format!(
+                    "the agent has detached its probes: was something else at work on this machine that makes many \
+                     system calls? Its log ends:\n{}",
+                    end_of(&log)
                 )
                 .into());
             }
@@ -202,7 +212,30 @@ impl Soak {
     }
 }
 
+/// Whether the agent that is watched had kernel maps, and has none any more.
+fn probes_are_gone(samples: &[Sample]) -> bool {
+    samples.last().is_some_and(|last| {
+        let mut same = samples.iter().rev().take_while(|sample| sample.life == last.life);
+        last.maps == 0 && same.any(|sample| sample.maps > 0)
+    })
+}
+
 fn end_of(log: &str) -> String {
     let lines: Vec<&str> = log.lines().collect();
     lines[lines.len().saturating_sub(20)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probes_are_gone_when_the_maps_are_and_not_before_they_came() {
+        let sample = |life, maps| Sample { life, maps, ..Sample::default() };
+        assert!(!probes_are_gone(&[]));
+        assert!(!probes_are_gone(&[sample(0, 0)]), "not attached yet");
+        assert!(!probes_are_gone(&[sample(0, 0), sample(0, 5)]));
+        assert!(probes_are_gone(&[sample(0, 5), sample(0, 0)]));
+        assert!(!probes_are_gone(&[sample(0, 5), sample(1, 0)]), "another agent, not attached yet");
+    }
 }

@@ -26,7 +26,7 @@ async fn a_table_that_does_not_fit_into_memory_owes_the_lag_that_its_reads_make(
     if !can_run("a_table_that_does_not_fit_into_memory_owes_the_lag_that_its_reads_make") {
         return;
     }
-    let mut scene = Scene::build().await;
+    let scene = Scene::build().await;
     let workload = scene.lab.start_workload(MariaUpdates::orders(), RATE).await.expect("a workload");
     scene.warm_up().await;
     let since = scene.recorder.ticks().len();

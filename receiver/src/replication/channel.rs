@@ -215,6 +215,7 @@ fn positions(sample: &ReplicaSample, origin: Instant) -> Positions {
         received: sample.received,
         replayed: sample.replayed,
         commit_age: sample.last_replayed_commit_age,
+        streaming: sample.streaming,
         timeline: sample.timeline,
     }
 }

@@ -38,6 +38,8 @@ pub(super) struct Positions {
     pub(super) replayed: Option<u64>,
     /// Age of the last commit that was applied, as the engine says.
     pub(super) commit_age: Option<Duration>,
+    /// Whether there is a stream.
+    pub(super) streaming: bool,
     /// Timeline that is being received; `None` while nothing is, and where the role may not see it.
     pub(super) timeline: Option<u32>,
 }
@@ -140,10 +142,9 @@ impl LagMeter {
             self.local.record(positions.at, received);
         }
         self.timeline = positions.timeline.or(self.timeline);
-        // The position received stays where a stream ended, and an archive takes replay past it. A receiver that is gone is
-        // seen where the role may see one. Both may be so for a moment: replay is looked at just after what was received.
-        let is_gone = self.timeline.is_some() && positions.timeline.is_none();
-        if positions.received.is_some() && positions.received >= positions.replayed && !is_gone {
+        // The position received stays where a stream ended, and an archive takes replay past it; so it seems for a moment with
+        // a stream too, as replay is looked at just after what was received.
+        if positions.streaming && positions.received.is_some() && positions.received >= positions.replayed {
             self.streamed = Some(positions.at);
         }
         if let Some(replayed) = positions.replayed {

@@ -90,11 +90,7 @@ pub(super) async fn replicate(replica: &mut Conn, port: u16, start: &Position) -
 }
 
 /// Waits until the replica has applied `target`.
-pub async fn wait_applied(
-    replica: &mut Conn,
-    target: &Position,
-    deadline: Duration,
-) -> Result<(), LabError> {
+pub async fn wait_applied(replica: &mut Conn, target: &Position, deadline: Duration) -> Result<(), LabError> {
     let end = Instant::now() + deadline;
     while applied(replica).await?.order() < target.order() {
         if Instant::now() > end {

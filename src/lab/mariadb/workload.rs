@@ -29,7 +29,8 @@ impl MariaUpdates {
     /// touched all over.
     #[must_use]
     pub fn orders() -> Self {
-        let sql = "UPDATE shop.orders SET reference = MD5(RAND()), status = FLOOR(RAND() * 5) WHERE id = {key}";
+        let sql =
+            "UPDATE shop.orders SET reference = MD5(RAND()), status = FLOOR(RAND() * 5) WHERE id = {key}";
         Self { sql: sql.to_owned(), keys: 2_000 }
     }
 

@@ -3,7 +3,14 @@
 use super::*;
 
 fn at(at: f64, received: u64, replayed: u64) -> Positions {
-    Positions { at, received: Some(received), replayed: Some(replayed), commit_age: None, timeline: Some(1) }
+    Positions {
+        at,
+        received: Some(received),
+        replayed: Some(replayed),
+        commit_age: None,
+        streaming: true,
+        timeline: Some(1),
+    }
 }
 
 fn meter() -> LagMeter {
@@ -102,37 +109,59 @@ fn without_stream_and_primary_the_engines_word_is_told_and_never_fresh() {
 }
 
 /// Lags and backlogs told every 100 ms without a primary, of a replica whose stream ends at 10 s with 1000 received.
-fn of_a_lost_stream(sees_receiver: bool, replayed: impl Fn(u64) -> u64) -> Vec<(u64, Lag, Option<u64>)> {
+fn of_a_lost_stream(timeline: Option<u32>, replayed: impl Fn(u64) -> u64) -> Vec<(u64, Lag, Option<u64>)> {
     let mut meter = LagMeter::default();
     let look = |tick: u64| {
-        let timeline = Some(1).filter(|_| sees_receiver && tick < 100);
-        let positions =
-            Positions { timeline, ..at(tick as f64 / 10.0, (10 * tick).min(1000), replayed(tick)) };
+        let streaming = tick < 100;
+        let positions = Positions {
+            streaming,
+            timeline: timeline.filter(|_| streaming),
+            ..at(tick as f64 / 10.0, (10 * tick).min(1000), replayed(tick))
+        };
         meter.replica(&positions);
         (tick, meter.measure(Some(&positions)).unwrap(), meter.backlog(&positions))
     };
     (0..300).map(look).collect()
 }
 
+/// Of the stream every role sees whether there is one, and some roles its timeline.
+const SEEN: [Option<u32>; 2] = [Some(1), None];
+
 #[test]
 fn a_replica_that_replays_an_archive_past_what_it_received_is_not_in_step() {
-    for sees_receiver in [true, false] {
-        for (tick, lag, backlog) in of_a_lost_stream(sees_receiver, |tick| 10 * tick) {
+    for timeline in SEEN {
+        for (tick, lag, backlog) in of_a_lost_stream(timeline, |tick| 10 * tick) {
             // Two seconds after the last look that found a stream.
-            let is_known = tick <= if sees_receiver { 119 } else { 120 };
-            assert!(lag.stale != is_known, "{sees_receiver}, {tick}: {lag:?}");
-            assert_eq!(backlog.is_some(), is_known, "{sees_receiver}, {tick}");
+            let is_known = tick <= 119;
+            assert!(lag.stale != is_known, "{timeline:?}, {tick}: {lag:?}");
+            assert_eq!(backlog.is_some(), is_known, "{timeline:?}, {tick}");
         }
     }
 }
 
 #[test]
 fn what_arrived_before_the_link_was_cut_is_measured_until_it_is_applied_and_then_nothing_is_known() {
-    for (tick, lag, backlog) in of_a_lost_stream(true, |tick| (5 * tick).min(1000)) {
-        assert!(lag.stale == (tick >= 200), "{tick}: {lag:?}");
-        assert_eq!(backlog.is_some(), tick < 200, "{tick}");
-        let true_lag = tick as f64 / 20.0;
-        assert!(lag.stale || (lag.total - true_lag).abs() < 0.1, "{tick}: {lag:?}");
+    for timeline in SEEN {
+        for (tick, lag, backlog) in of_a_lost_stream(timeline, |tick| (5 * tick).min(1000)) {
+            assert!(lag.stale == (tick >= 200), "{timeline:?}, {tick}: {lag:?}");
+            assert_eq!(backlog.is_some(), tick < 200, "{timeline:?}, {tick}");
+            let true_lag = tick as f64 / 20.0;
+            assert!(lag.stale || (lag.total - true_lag).abs() < 0.1, "{timeline:?}, {tick}: {lag:?}");
+        }
+    }
+}
+
+#[test]
+fn a_link_that_was_cut_before_the_agent_came_is_never_a_lag_of_zero() {
+    let mut meter = LagMeter::default();
+    for tick in 0..50_u64 {
+        let commit_age = Some(Duration::from_secs(40));
+        let cut =
+            Positions { commit_age, streaming: false, timeline: None, ..at(tick as f64 / 10.0, 100, 100) };
+        meter.replica(&cut);
+        let lag = meter.measure(Some(&cut));
+        assert!(lag.is_none_or(|lag| lag.stale && lag.total > 39.0), "{tick}: {lag:?}");
+        assert!((lag.is_some() || tick < 20) && meter.backlog(&cut).is_none(), "{tick}: {lag:?}");
     }
 }
 
@@ -142,6 +171,7 @@ fn an_archive_that_was_there_before_the_agent_is_the_engines_word_though_there_o
     for tick in 0..50_u64 {
         let positions = Positions {
             commit_age: Some(Duration::from_secs(40)),
+            streaming: false,
             timeline: None,
             ..at(tick as f64 / 10.0, 100, 500 + tick)
         };
@@ -170,7 +200,12 @@ fn a_stream_that_was_lost_for_an_archive_holds_its_lag() {
     meter.replica(&at(0.0, 100, 100));
     meter.replica(&at(1.0, 200, 100));
     let known = meter.measure(Some(&at(3.0, 200, 150))).unwrap();
-    let archive = Positions { received: None, commit_age: Some(Duration::from_mins(1)), ..at(9.0, 0, 180) };
+    let archive = Positions {
+        received: None,
+        streaming: false,
+        commit_age: Some(Duration::from_mins(1)),
+        ..at(9.0, 0, 180)
+    };
     let held = meter.measure(Some(&archive)).unwrap();
     assert_eq!((held.total, held.stale), (known.total, true));
 }
