@@ -1,5 +1,13 @@
 //! The database side against a real MariaDB primary and replica.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking and tells by printing"
+)]
+
 mod mariadb_cluster;
 
 use blameio_config::Secret;
@@ -306,11 +314,57 @@ async fn files_of_the_server_have_their_names() {
     for entry in std::fs::read_dir(directory).unwrap() {
         let entry = entry.unwrap();
         let file = entry.file_name().into_string().unwrap();
-        if entry.file_type().unwrap().is_file() && !file.ends_with(".pid") {
+        if entry.file_type().unwrap().is_file() && file != "server.pid" {
             let resolved = catalog.resolve(&format!("tmp/replica/{file}"));
             let known = matches!(resolved, Resolution::Kind(_)) || file == "mysql_upgrade_info";
             assert!(known, "{file}: {resolved:?}");
         }
     }
     watched.extension.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ssl_mode_means_what_it_says() {
+    const TEST: &str = "ssl-mode";
+    let Some(mut cluster) = Cluster::start(TEST).await else { return };
+    let mut sql = cluster.primary.sql().await;
+    run(
+        &mut sql,
+        &[
+            "CREATE USER agent@'127.0.0.1' IDENTIFIED BY 'geheim'",
+            "GRANT SLAVE MONITOR ON *.* TO agent@'127.0.0.1'",
+        ],
+    )
+    .await;
+    cluster.caught_up().await;
+    let asked = async |server: &Server, options: &str| {
+        let dsn = format!("{}?{options}", server.tcp("agent:geheim").expose());
+        let watched = watch(Secret::new(dsn), None).await;
+        let answer = watched.database.replica().sample().await;
+        watched.extension.shutdown().await;
+        answer.map(drop).map_err(|error| error.root().to_string())
+    };
+    let without = asked(&cluster.replica, "ssl-mode=REQUIRED").await.unwrap_err();
+    assert!(without.contains("has no TLS"), "{without}");
+    assert_eq!(asked(&cluster.replica, "ssl-mode=PREFERRED").await, Ok(()));
+
+    cluster.replica.down().await;
+    let Some(certificate) = cluster.replica.with_tls(TEST) else { return };
+    cluster.replica.up().await;
+    run(&mut sql, &["ALTER USER agent@'127.0.0.1' REQUIRE SSL"]).await;
+    cluster.caught_up().await;
+    let trusted = format!("ssl-mode=VERIFY_IDENTITY&ssl-ca={}", certificate.display());
+    for (options, refused) in [
+        ("", None),
+        ("ssl-mode=REQUIRED", None),
+        (trusted.as_str(), None),
+        ("ssl-mode=DISABLED", Some("1045")),
+        ("ssl-mode=VERIFY_IDENTITY", Some("ertificate")),
+    ] {
+        match (asked(&cluster.replica, options).await, refused) {
+            (Ok(()), None) => {}
+            (Err(error), Some(reason)) if error.contains(reason) => {}
+            (other, _) => panic!("{options}: {other:?}"),
+        }
+    }
 }

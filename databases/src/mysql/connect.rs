@@ -94,7 +94,9 @@ fn text(value: &Value) -> Option<String> {
 impl Session {
     pub(super) async fn open(dsn: &Dsn) -> Result<Self, DatabaseError> {
         let server: Arc<str> = dsn.server().into();
-        let opened = timeout(CONNECT, Self::opened(dsn, &server)).await;
+        // Authorities are read from files, which may take its time and says nothing of the server.
+        let options = options(dsn, dsn.tls).await?;
+        let opened = timeout(CONNECT, Self::opened(dsn, options, &server)).await;
         opened.unwrap_or_else(|_| {
             Err(DatabaseError::Connect {
                 server: server.to_string(),
@@ -104,8 +106,8 @@ impl Session {
         })
     }
 
-    async fn opened(dsn: &Dsn, server: &Arc<str>) -> Result<Self, DatabaseError> {
-        let conn = match Conn::new(options(dsn, dsn.tls).await?).await {
+    async fn opened(dsn: &Dsn, given: Opts, server: &Arc<str>) -> Result<Self, DatabaseError> {
+        let conn = match Conn::new(given).await {
             // The server has no TLS, and none is insisted on.
             Err(Error::Driver(DriverError::NoClientSslFlagFromServer)) if dsn.tls == TlsMode::Preferred => {
                 Conn::new(options(dsn, TlsMode::Disabled).await?).await

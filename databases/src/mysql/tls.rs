@@ -12,6 +12,8 @@ use super::dsn::TlsMode;
 
 /// What the driver is told; `None` without TLS. The reason of an error tells what the operator can do.
 pub(super) async fn options(mode: TlsMode, authorities: Option<&Path>) -> Result<Option<SslOpts>, String> {
+    // The driver takes the provider of the process, and panics where it must choose one of several. An earlier one stays.
+    drop(rustls::crypto::ring::default_provider().install_default());
     match mode {
         TlsMode::Disabled => Ok(None),
         TlsMode::Preferred | TlsMode::Required => {

@@ -15,7 +15,7 @@ use mysql_async::{Conn, OptsBuilder, Row, prelude::Queryable};
 use tempfile::TempDir;
 
 const SERVER: &str = "/usr/sbin/mariadbd";
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 /// Users that the server may run as where the tests run as root; the first that there is.
 const USERS: &[&str] = &["mysql", "postgres", "nobody"];
 
@@ -24,6 +24,8 @@ pub(crate) struct Server {
     pub(crate) socket: PathBuf,
     pub(crate) port: u16,
     id: u32,
+    /// More arguments of the next start.
+    pub(crate) arguments: Vec<String>,
     process: Option<Child>,
 }
 
@@ -89,6 +91,7 @@ impl Cluster {
             socket: root.path().join(format!("{name}.sock")),
             port: free_port(),
             id,
+            arguments: Vec::new(),
             process: None,
         };
         let mut cluster =
@@ -150,7 +153,7 @@ impl Server {
         command.arg(format!("--datadir={}", self.directory.display()));
         command.arg(format!("--socket={}", self.socket.display()));
         command.arg(format!("--pid-file={}", self.directory.join("server.pid").display()));
-        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        command.args(&self.arguments).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.process = Some(command.spawn().unwrap());
         until("the server answers", async || Conn::new(self.options()).await.ok().map(drop)).await;
     }
@@ -160,6 +163,23 @@ impl Server {
         sql.query_drop("SHUTDOWN").await.unwrap();
         let mut process = self.process.take().unwrap();
         until("the server has ended", async || process.try_wait().unwrap()).await;
+    }
+
+    /// Makes a certificate for 127.0.0.1, which the next start uses; `None`, and says so, where that cannot be done.
+    pub(crate) fn with_tls(&mut self, test: &str) -> Option<PathBuf> {
+        let (key, certificate) = (self.directory.join("server.key"), self.directory.join("server.crt"));
+        let made = unprivileged("openssl")
+            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=other"])
+            .args(["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"])
+            .args(["-keyout", &key.display().to_string(), "-out", &certificate.display().to_string()])
+            .output();
+        if !made.is_ok_and(|made| made.status.success()) {
+            eprintln!("SKIPPED {test}: no openssl to make a certificate with");
+            return None;
+        }
+        self.arguments.push(format!("--ssl-cert={}", certificate.display()));
+        self.arguments.push(format!("--ssl-key={}", key.display()));
+        Some(certificate)
     }
 
     pub(crate) fn pid(&self) -> u32 {

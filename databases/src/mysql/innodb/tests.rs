@@ -107,6 +107,16 @@ fn an_index_that_the_server_names_otherwise_is_unknown() {
 }
 
 #[test]
+fn a_page_that_was_a_root_once_is_none() {
+    let mut image = Image::new();
+    let was: Vec<u8> = image.0[3 * PAGE..][66..94].to_vec();
+    image.page(64, 17855);
+    image.put(64, 66, &was);
+    let map = PageMap::read(image.0.as_slice(), Roots::Given(&[Root { page: 64, index: 7 }])).unwrap();
+    assert_eq!(map.index_of(64), Owner::Unknown);
+}
+
+#[test]
 fn what_contradicts_itself_is_unknown() {
     let mut image = Image::new();
     // Page 5 is claimed by another segment too.
@@ -136,9 +146,11 @@ fn a_refresh_sees_what_came_and_keeps_what_cannot_be_read_now() {
     image.written(0, 12);
     map.refresh(image.0.as_slice(), Roots::InFile).unwrap();
     assert_eq!(map.index_of(130), Owner::Index(8));
+    // Torn: another LSN before than behind, and what is between is not to be believed.
     image.put(2, 20, &99_u32.to_be_bytes());
+    image.put(2, 50 + 192, &77_u64.to_be_bytes());
     map.refresh(image.0.as_slice(), Roots::InFile).unwrap();
-    assert_eq!([3, 5, 130].map(|page| map.index_of(page)), [7, 8, 8].map(Owner::Index));
+    assert_eq!([3, 64, 130].map(|page| map.index_of(page)), [7, 7, 8].map(Owner::Index));
     image.put(0, 20, &99_u32.to_be_bytes());
     assert!(map.refresh(image.0.as_slice(), Roots::InFile).is_err());
     assert_eq!(map.index_of(130), Owner::Index(8));
