@@ -14,7 +14,7 @@ use crate::error::ProbeError;
 use crate::limits::Limits;
 use crate::namespace;
 use crate::object::{self, Group, Maps};
-use crate::raw::{IoKey, OtherKey, Process, STATE_UNKNOWN, Thread, critical_bit};
+use crate::raw::{IoKey, OtherKey, Process, STATE_UNKNOWN, Thread, critical_bit, critical_word};
 use crate::syscall::recursion_misses;
 use crate::threads::{ThreadAccount, clock_ns, run_state};
 
@@ -215,8 +215,7 @@ impl Probes {
     /// Sets the bits of a word as the accounts say: before a thread is in `critical`, and after it is not any more.
     fn set_critical_bits(&self, tid: u32) -> Result<(), ProbeError> {
         let (word, _) = critical_bit(tid);
-        let of_word = self.accounts.keys().map(|tid| critical_bit(*tid)).filter(|(other, _)| *other == word);
-        self.maps.critical_bits.set(&word, &of_word.fold(0, |bits, (_, bit)| bits | bit))
+        self.maps.critical_bits.set(&word, &critical_word(self.accounts.keys().copied(), word))
     }
 
     /// Stops splitting a thread's time and removes its rows. Its later operations count under its role class.

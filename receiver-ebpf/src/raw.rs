@@ -174,6 +174,12 @@ pub(crate) fn critical_bit(tid: u32) -> (u32, u64) {
     (tid % CRITICAL_BITS / u64::BITS, 1 << (tid % u64::BITS))
 }
 
+/// A word of the bits of such threads.
+pub(crate) fn critical_word(threads: impl IntoIterator<Item = u32>, word: u32) -> u64 {
+    let bits = threads.into_iter().map(critical_bit).filter(|(of, _)| *of == word);
+    bits.fold(0, |bits, (_, bit)| bits | bit)
+}
+
 /// `STATES` in maps.h: the eight states, and the one before the first move.
 pub(crate) const STATES: usize = 9;
 pub(crate) const STATE_UNKNOWN: u64 = 8;
@@ -326,6 +332,26 @@ mod tests {
         assert_eq!(size_of::<OtherKey>(), 32);
         assert_eq!(size_of::<OtherCounters>(), 24);
         assert_eq!(size_of::<Flight>(), 48);
+    }
+
+    #[test]
+    fn every_number_below_the_count_of_bits_has_its_own_bit() {
+        assert!(include_str!("../bpf/maps.h").contains(&format!("#define CRITICAL_BITS {CRITICAL_BITS}\n")));
+        let mut words = vec![0_u64; (CRITICAL_BITS / u64::BITS) as usize];
+        for tid in 7 * CRITICAL_BITS..8 * CRITICAL_BITS {
+            let (word, bit) = critical_bit(tid);
+            assert_eq!(words[word as usize] & bit, 0);
+            words[word as usize] |= bit;
+        }
+        assert!(words.iter().all(|word| *word == u64::MAX));
+    }
+
+    #[test]
+    fn a_bit_stays_as_long_as_one_thread_has_it() {
+        let (word, bit) = critical_bit(70);
+        assert_eq!(critical_word([70, 70 + CRITICAL_BITS, 6], word), bit);
+        assert_eq!(critical_word([70 + CRITICAL_BITS, 71 + CRITICAL_BITS], word), bit | bit << 1);
+        assert_eq!(critical_word([6], word), 0);
     }
 
     proptest! {

@@ -13,11 +13,13 @@ mod support;
 
 use std::{
     collections::HashMap,
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
 use blameio_receiver_ebpf::{FileId, Limits, Probes, Snapshot, ThreadState};
-use support::{Player, cases, load_or_skip, times_are_real};
+use support::{DEADLINE, Player, cases, load_or_skip, times_are_real};
 
 /// The child's side of the tests below.
 #[test]
@@ -142,4 +144,76 @@ fn time_that_finds_no_row_has_no_file() {
     assert!(support::lost(&after, "thread time map full") > 0);
     let unkept = delta.iter().filter(|((state, file), ns)| state.has_file() && file.is_none() && **ns > 0);
     assert!(unkept.count() > 0, "{delta:?}");
+}
+
+/// A thread that is on a processor for a while whenever it is told to, and waits otherwise.
+struct Worker {
+    tid: u32,
+    tell: SyncSender<()>,
+    said: Receiver<u32>,
+    thread: JoinHandle<()>,
+}
+
+impl Worker {
+    fn start() -> Self {
+        let (tell, told) = sync_channel(1);
+        let (say, said) = sync_channel(1);
+        let thread = std::thread::spawn(move || {
+            let tid = nix::unistd::gettid().as_raw().cast_unsigned();
+            say.send(tid).unwrap();
+            for () in told {
+                let begin = Instant::now();
+                while begin.elapsed() < Duration::from_millis(5) {}
+                say.send(tid).unwrap();
+            }
+        });
+        Self { tid: said.recv().unwrap(), tell, said, thread }
+    }
+
+    /// Two whose numbers have their bits in one word, of 64.
+    fn start_two() -> (Self, Self) {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let (first, second) = (Self::start(), Self::start());
+            if first.tid / 64 == second.tid / 64 {
+                return (first, second);
+            }
+            first.end();
+            second.end();
+            assert!(Instant::now() < deadline, "no two numbers are close");
+        }
+    }
+
+    /// Time on a processor by the probes, of a while in which it was there.
+    fn seen_to_work(&self, probes: &mut Probes) -> u64 {
+        let before = rows(&probes.snapshot().unwrap(), self.tid);
+        self.tell.send(()).unwrap();
+        self.said.recv_timeout(DEADLINE).unwrap();
+        let after = rows(&probes.snapshot().unwrap(), self.tid);
+        in_state(&deltas(&before, &after), ThreadState::Cpu)
+    }
+
+    fn end(self) {
+        drop(self.tell);
+        self.thread.join().unwrap();
+    }
+}
+
+#[test]
+fn a_thread_is_split_on_when_its_neighbour_is_forgotten() {
+    let test = "a_thread_is_split_on_when_its_neighbour_is_forgotten";
+    let Some(mut probes) = load_or_skip(test, &Limits::default()) else { return };
+    let (worker, neighbour) = Worker::start_two();
+    for watched in [&worker, &neighbour] {
+        probes.watch_thread(watched.tid).unwrap();
+        assert!(watched.seen_to_work(&mut probes) > 0);
+    }
+    probes.forget_thread(neighbour.tid);
+    assert!(worker.seen_to_work(&mut probes) > 0);
+    // And one that is watched again is seen again.
+    probes.forget_thread(worker.tid);
+    probes.watch_thread(worker.tid).unwrap();
+    assert!(worker.seen_to_work(&mut probes) > 0);
+    worker.end();
+    neighbour.end();
 }

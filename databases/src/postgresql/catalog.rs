@@ -16,7 +16,7 @@ use super::{
     link::Link,
     path::PG_GLOBAL,
     relations::Relations,
-    rows::{BY_FILE, BY_OID, BY_RANGE, BY_TABLE, MAPPED, SCHEMAS, relation},
+    rows::{BY_FILE, BY_OID, BY_RANGE, BY_TABLE, MAPPED, SCHEMAS, TABLES, is_index, relation, table},
     timescale::{self, CHUNK},
     waits,
 };
@@ -192,9 +192,14 @@ impl Loader {
             let rows = self.ask(session, BY_RANGE, &[&last]).await?;
             *left = left.saturating_sub(rows.len());
             read.complete = rows.len() < CHUNK;
+            let after = last;
             last = rows.last().map_or(Ok(last), |row| row.read(0))?;
-            for row in self.named(session, place, &rows).await? {
-                if row.shared {
+            let tables = self.tables(session, &rows, after, last).await?;
+            let table = |row: &Answer| Ok(tables.get(&row.read(0)?).copied().unwrap_or(0));
+            for row in self.named(session, place, &rows, table).await? {
+                if row.relation.is_index() && row.relation.table == 0 {
+                    // Dropped between the two questions; what may still write its file has it looked up.
+                } else if row.shared {
                     read.shared.push(row);
                 } else {
                     read.fresh.insert(row.oid, row.relation);
@@ -218,6 +223,23 @@ impl Loader {
         tracing::debug!(database_oid = place.oid, relations, complete, "catalog read");
         self.directory.take(place.oid, &place.name, read);
         Ok(())
+    }
+
+    /// The tables of these indexes, which are all that have a number above the first and up to the last.
+    async fn tables(
+        &self,
+        session: &Session,
+        rows: &[Answer],
+        after: u32,
+        last: u32,
+    ) -> Result<HashMap<u32, u32>, DatabaseError> {
+        for row in rows {
+            if is_index(row)? {
+                let rows = self.ask(session, TABLES, &[&after, &last]).await?;
+                return rows.iter().map(|row| Ok((row.read(0)?, row.read(1)?))).collect();
+            }
+        }
+        Ok(HashMap::new())
     }
 
     /// Looks up single files and relations; what is not found stays unknown.
@@ -367,15 +389,16 @@ impl Loader {
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, DatabaseError> {
         let rows = self.ask(session, sql, parameters).await?;
-        self.named(session, place, &rows).await
+        self.named(session, place, &rows, table).await
     }
 
-    /// The relations of an answer, with the names of their schemas.
+    /// The relations of an answer, with the names of their schemas and the tables of which they are indexes.
     async fn named(
         &self,
         session: &Session,
         place: &Place,
         rows: &[Answer],
+        table: impl Fn(&Answer) -> Result<u32, DatabaseError>,
     ) -> Result<Vec<Row>, DatabaseError> {
         let schemas = rows.iter().map(|row| row.read(3)).collect::<Result<BTreeSet<u32>, _>>()?;
         let unknown: Vec<u32> =
@@ -389,7 +412,7 @@ impl Loader {
         for row in rows {
             // A schema that was dropped meanwhile has no relations.
             if let Some(schema) = session.schema(row.read(3)?) {
-                read.push(relation(row, place.space, schema)?);
+                read.push(relation(row, place.space, schema, table(row)?)?);
             }
         }
         Ok(read)

@@ -286,7 +286,6 @@ mod tests {
             name: format!("t{oid}").into(),
             table: 0,
             parent: 0,
-            is_partition: false,
             toast: 0,
         };
         Row { oid, shared: false, relation }

@@ -38,14 +38,17 @@ pub(super) struct Relation {
     pub(super) name: Box<str>,
     /// Table of an index; 0 if it is none.
     pub(super) table: u32,
-    /// First parent; 0 if there is none.
+    /// What it is a partition or chunk of; 0 if it is none. Plain inheritance makes tables of their own.
     pub(super) parent: u32,
-    pub(super) is_partition: bool,
     /// Its TOAST table; 0 if there is none.
     pub(super) toast: u32,
 }
 
 impl Relation {
+    pub(super) fn is_index(&self) -> bool {
+        matches!(self.kind, b'i' | b'I')
+    }
+
     fn file(&self) -> File {
         File { space: self.space, number: self.relfilenode, backend: self.backend }
     }
@@ -221,9 +224,7 @@ impl Relations {
         if let Some(hypertable) = self.hypertables.above(oid) {
             return hypertable;
         }
-        let Some(relation) = self.rows.get(&oid) else { return 0 };
-        // Plain inheritance makes tables of their own; partitions and chunks are parts of one.
-        if relation.is_partition || &*relation.schema == CHUNK_SCHEMA { relation.parent } else { 0 }
+        self.rows.get(&oid).map_or(0, |relation| relation.parent)
     }
 
     fn root(&self, oid: u32) -> Option<u32> {
@@ -280,7 +281,6 @@ mod tests {
             name: name.into(),
             table: 0,
             parent: 0,
-            is_partition: false,
             toast: 0,
         }
     }
@@ -297,24 +297,18 @@ mod tests {
         shop.insert(13, Relation { table: 10, ..relation(113, b'i', "public", "orders_pkey") });
         shop.insert(20, relation(0, b'p', "public", "events"));
         shop.insert(21, Relation { table: 20, ..relation(0, b'I', "public", "events_pkey") });
-        let part = |relation| Relation { is_partition: true, ..relation };
-        shop.insert(22, part(Relation { parent: 20, ..relation(0, b'p', "public", "events_2026") }));
+        shop.insert(22, Relation { parent: 20, ..relation(0, b'p', "public", "events_2026") });
         shop.insert(
             23,
-            part(Relation { parent: 21, table: 22, ..relation(0, b'I', "public", "events_2026_pkey") }),
+            Relation { parent: 21, table: 22, ..relation(0, b'I', "public", "events_2026_pkey") },
         );
-        shop.insert(
-            24,
-            part(Relation { parent: 22, toast: 26, ..relation(124, b'r', "parts", "events_2026_11") }),
-        );
-        shop.insert(
-            25,
-            part(Relation { parent: 23, table: 24, ..relation(125, b'i', "parts", "events_2026_11_pkey") }),
-        );
+        shop.insert(24, Relation { parent: 22, toast: 26, ..relation(124, b'r', "parts", "events_2026_11") });
+        let name = "events_2026_11_pkey";
+        shop.insert(25, Relation { parent: 23, table: 24, ..relation(125, b'i', "parts", name) });
         shop.insert(26, relation(126, b't', "pg_toast", "pg_toast_24"));
         shop.insert(30, relation(130, b'r', "pg_catalog", "pg_class"));
         shop.insert(31, Relation { table: 30, ..relation(131, b'i', "pg_catalog", "pg_class_oid_index") });
-        shop.insert(40, Relation { parent: 10, ..relation(140, b'r', "public", "orders_child") });
+        shop.insert(40, relation(140, b'r', "public", "orders_child"));
         shop.insert(50, relation(150, b'r', "public", "metrics"));
         shop.insert(51, Relation { parent: 50, ..relation(151, b'r', CHUNK_SCHEMA, "_hyper_1_2_chunk") });
         let name = "_hyper_1_2_chunk_metrics_time_idx";
@@ -434,7 +428,7 @@ mod tests {
     #[test]
     fn a_loop_ends() {
         let mut wrong = Relations::new("x");
-        let looped = |parent| Relation { is_partition: true, parent, ..relation(1, b'r', "s", "t") };
+        let looped = |parent| Relation { parent, ..relation(1, b'r', "s", "t") };
         wrong.insert(1, looped(2));
         wrong.insert(2, looped(1));
         assert_eq!(wrong.missing(1), None);

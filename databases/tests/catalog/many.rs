@@ -227,3 +227,36 @@ async fn a_hundred_thousand_relations_are_read_at_little_cost() {
     assert!(swollen <= 4 * 1024, "{swollen} KiB");
     watched.extension.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tables_of_many_indexes_are_not_asked_for_one_by_one() {
+    const TABLES: i64 = 1_500;
+    let Some(cluster) = Cluster::start("the_tables_of_many_indexes") else { return };
+    cluster.down(&cluster.replica);
+    let server = &cluster.primary;
+    let sql = server.sql("postgres").await;
+    let made = format!(
+        "DO $$ BEGIN FOR i IN 1..{TABLES} LOOP EXECUTE format('CREATE TABLE t_%s (id int PRIMARY KEY)', i); \
+         IF i % 100 = 0 THEN COMMIT; END IF; END LOOP; END $$"
+    );
+    sql.batch_execute(&made).await.unwrap();
+    let last = tail(server, &sql, &format!("'t_{TABLES}_pkey'")).await;
+    // What this session and those before it have done is told once they have ended.
+    drop(sql);
+    let sql = server.sql("template1").await;
+    let alone = async |database: &str| {
+        let others = format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{database}'");
+        until("nobody is in the database", async || (value::<i64>(&sql, &others).await == 0).then_some(()))
+            .await;
+        let scans = server.sql(database).await;
+        let sum = "SELECT sum(idx_scan)::int8 FROM pg_stat_all_indexes WHERE relname = 'pg_index'";
+        value::<i64>(&scans, sum).await
+    };
+    let before = alone("postgres").await;
+    let (_, watched) = load(server, &last).await;
+    let expected = name(&format!("public.t_{TABLES}"), &format!("t_{TABLES}_pkey"), "", FileKind::Index);
+    assert_eq!(name_of(&watched.database, &last).await, expected);
+    watched.extension.shutdown().await;
+    let scans = alone("postgres").await - before;
+    assert!(scans < TABLES / 10, "{scans} scans of pg_index for {TABLES} indexes");
+}

@@ -150,7 +150,6 @@ mod tests {
             name,
             table,
             parent: 0,
-            is_partition: false,
             toast,
         };
         Row { oid, shared: false, relation }
