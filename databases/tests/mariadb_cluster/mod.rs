@@ -4,7 +4,7 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::OnceLock,
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
@@ -33,25 +33,33 @@ pub(crate) struct Cluster {
     pub(crate) primary: Server,
     pub(crate) replica: Server,
     _root: TempDir,
+    _template: Arc<TempDir>,
 }
 
-/// A data directory as `mariadb-install-db` makes it; it takes ten seconds, so it is made once and copied.
-fn template() -> &'static Path {
-    static TEMPLATE: OnceLock<TempDir> = OnceLock::new();
-    let root = TEMPLATE.get_or_init(|| {
-        let root = temporary();
-        let directory = format!("--datadir={}", root.path().join("data").display());
-        let socket_user = nix::unistd::User::from_uid(nix::unistd::geteuid()).unwrap().unwrap().name;
-        let made = unprivileged("mariadb-install-db")
-            .args(["--no-defaults", "--skip-test-db", "--innodb-log-file-size=8M", &directory])
-            .arg("--auth-root-authentication-method=socket")
-            .arg(format!("--auth-root-socket-user={socket_user}"))
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
-        root
-    });
-    Box::leak(root.path().join("data").into_boxed_path())
+/// A data directory as `mariadb-install-db` makes it; it takes ten seconds, so it is made once for tests that
+/// run at the same time, and copied.
+fn template() -> Arc<TempDir> {
+    static TEMPLATE: Mutex<Weak<TempDir>> = Mutex::new(Weak::new());
+    let mut template = TEMPLATE.lock().unwrap_or_else(PoisonError::into_inner);
+    template.upgrade().unwrap_or_else(|| {
+        let made = Arc::new(install());
+        *template = Arc::downgrade(&made);
+        made
+    })
+}
+
+fn install() -> TempDir {
+    let root = temporary();
+    let directory = format!("--datadir={}", root.path().join("data").display());
+    let socket_user = nix::unistd::User::from_uid(nix::unistd::geteuid()).unwrap().unwrap().name;
+    let made = unprivileged("mariadb-install-db")
+        .args(["--no-defaults", "--skip-test-db", "--innodb-log-file-size=8M", &directory])
+        .arg("--auth-root-authentication-method=socket")
+        .arg(format!("--auth-root-socket-user={socket_user}"))
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
+    root
 }
 
 fn user() -> Option<nix::unistd::User> {
@@ -85,6 +93,8 @@ impl Cluster {
             eprintln!("SKIPPED {test}: no {SERVER}");
             return None;
         }
+        let template = template();
+        let data = template.path().join("data");
         let root = temporary();
         let server = |name: &str, id| Server {
             directory: root.path().join(name),
@@ -94,10 +104,14 @@ impl Cluster {
             arguments: Vec::new(),
             process: None,
         };
-        let mut cluster =
-            Self { primary: server("primary", 101), replica: server("replica", 102), _root: root };
+        let mut cluster = Self {
+            primary: server("primary", 101),
+            replica: server("replica", 102),
+            _root: root,
+            _template: template,
+        };
         for server in [&mut cluster.primary, &mut cluster.replica] {
-            let copied = unprivileged("cp").arg("-a").args([template(), &server.directory]).status().unwrap();
+            let copied = unprivileged("cp").arg("-a").args([&data, &server.directory]).status().unwrap();
             assert!(copied.success());
             server.up().await;
         }
