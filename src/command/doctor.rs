@@ -46,7 +46,7 @@ pub fn run(args: &ConfigArgs) -> ExitCode {
             Report::section("databases");
             report.line(
                 false,
-                "no PostgreSQL server is seen on this host",
+                "no database server is seen on this host",
                 Some(&format!(
                     "{NOT_SEEN}\nor declare a database/NAME extension and pass its file with --config"
                 )),

@@ -99,7 +99,7 @@ async fn discovered(args: &ConfigArgs, mut more: More) -> ExitCode {
     let mut found = look().await;
     if found.is_empty() {
         say(format!(
-            "no PostgreSQL server is seen on this host; waiting for one. {NOT_SEEN}; or name it with --config"
+            "no database server is seen on this host; waiting for one. {NOT_SEEN}; or name it with --config"
         ));
     }
     while found.is_empty() {
