@@ -15,8 +15,9 @@ use blameio_receiver_ebpf::probe_support;
 const DEADLINE: Duration = Duration::from_mins(1);
 /// What was left behind at a limited rate is applied at once when the limit is gone.
 const CATCH_UP: Duration = Duration::from_mins(3);
-/// Ticks in which the agent learns what is normal.
-const WARM_UP_TICKS: usize = 5;
+/// Ticks in which the agent learns what is normal, and the server has each of its 128 rollback segments in memory twice:
+/// until then their pages are read too.
+const WARM_UP_TICKS: usize = 12;
 
 /// A laboratory, the agent, and what the agent said.
 pub(crate) struct Scene {

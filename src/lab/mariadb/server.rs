@@ -25,7 +25,7 @@ const DIRECTORIES: [&str; 4] = ["/usr/sbin", "/usr/libexec", "/usr/local/sbin", 
 
 /// What every server of the laboratory starts with. Row events, as `MySQL` has by default; no fsync for each commit:
 /// what a disk owes is the matter of scenarios that limit it.
-const BASE: [&str; 14] = [
+const BASE: [&str; 13] = [
     "--bind-address=127.0.0.1",
     "--skip-name-resolve",
     "--log-bin=binlog",
@@ -33,8 +33,6 @@ const BASE: [&str; 14] = [
     "--sync-binlog=0",
     "--innodb-flush-log-at-trx-commit=2",
     "--innodb-log-file-size=256M",
-    // What the server reads is read from its disk.
-    "--innodb-flush-method=O_DIRECT",
     "--innodb-buffer-pool-dump-at-shutdown=OFF",
     "--innodb-buffer-pool-load-at-startup=OFF",
     // Only primary and replica speak to each other, and both start anew in the middle of a file.
@@ -88,6 +86,8 @@ impl MariaDb {
         let mut replica = Self::prepare(dir, server_id, options)?;
         primary.stop();
         Run::new("cp").arg("-a").arg(primary.data().join(".")).arg(replica.data()).output()?;
+        // Else it would be written in the middle of what is measured.
+        Run::new("sync").arg("-f").arg(replica.data()).output()?;
         primary.start().await?;
         // The primary began a new log at its start: nothing is before it.
         let start = sql::position(&mut sql::connect(&primary.access()).await?).await?;
