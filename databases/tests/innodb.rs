@@ -103,33 +103,38 @@ fn mangled(file: &Path) {
 
 #[test]
 fn every_page_of_a_stopped_server_is_of_the_index_that_it_says() {
-    let Some(program) = Program::mariadb("full_crc32") else { return };
+    let Some(program) = Program::mariadb("every_page_of_a_stopped_server_is_of_the_index_that_it_says")
+    else {
+        return;
+    };
     closed("full_crc32", &program, &[], tables::all);
 }
 
 #[test]
 fn the_older_checksum_s_flags_are_read_as_well() {
-    let Some(program) = Program::mariadb("crc32") else { return };
+    let Some(program) = Program::mariadb("the_older_checksum_s_flags_are_read_as_well") else { return };
     closed("crc32", &program, &["--innodb-checksum-algorithm=crc32"], tables::older);
 }
 
 #[test]
 fn pages_of_other_sizes_are_laid_out_otherwise() {
+    let Some(program) = Program::mariadb("pages_of_other_sizes_are_laid_out_otherwise") else { return };
     for size in ["4k", "8k", "32k", "64k"] {
-        let Some(program) = Program::mariadb(size) else { return };
         closed(size, &program, &[&format!("--innodb-page-size={size}")], tables::several);
     }
 }
 
 #[test]
 fn mysql_s_files_differ_and_are_read() {
-    let Some(program) = Program::mysql("mysql") else { return };
+    let Some(program) = Program::mysql("mysql_s_files_differ_and_are_read") else { return };
     closed("mysql", &program, &[], tables::mysql);
 }
 
 #[test]
 fn while_rows_come_in_no_page_is_given_to_a_wrong_index() {
-    let Some(program) = Program::mariadb("live") else { return };
+    let Some(program) = Program::mariadb("while_rows_come_in_no_page_is_given_to_a_wrong_index") else {
+        return;
+    };
     let tally = live("live", &program, tables::INSERTS);
     assert_eq!(tally.wrong, 0);
     assert!(tally.right > 20 * (tally.unknown + tally.free_in_use), "more than 5 % is unknown: {tally}");
@@ -137,7 +142,10 @@ fn while_rows_come_in_no_page_is_given_to_a_wrong_index() {
 
 #[test]
 fn while_rows_come_in_to_mysql_no_page_is_given_to_a_wrong_index() {
-    let Some(program) = Program::mysql("live mysql") else { return };
+    let Some(program) = Program::mysql("while_rows_come_in_to_mysql_no_page_is_given_to_a_wrong_index")
+    else {
+        return;
+    };
     let tally = live("live mysql", &program, tables::INSERTS);
     assert_eq!(tally.wrong, 0);
     assert!(tally.right > 20 * (tally.unknown + tally.free_in_use), "more than 5 % is unknown: {tally}");
@@ -145,7 +153,11 @@ fn while_rows_come_in_to_mysql_no_page_is_given_to_a_wrong_index() {
 
 #[test]
 fn while_indexes_are_dropped_and_made_few_pages_go_by_their_former_index() {
-    let Some(program) = Program::mariadb("churn") else { return };
+    let Some(program) =
+        Program::mariadb("while_indexes_are_dropped_and_made_few_pages_go_by_their_former_index")
+    else {
+        return;
+    };
     let tally = live("churn", &program, tables::CHURN);
     assert!(tally.wrong * 50 < tally.right, "more than 2 % are wrong: {tally}");
 }

@@ -62,7 +62,8 @@ impl Program {
         let found =
             path.split(':').map(|directory| Path::new(directory).join(name)).find(|d| right(d).is_some());
         if found.is_none() {
-            eprintln!("SKIPPED {test}: no {name} of {dialect:?}");
+            let product = if dialect == Dialect::MySql { "MySQL" } else { "MariaDB" };
+            eprintln!("SKIPPED {test}: no {name} of {product}");
         }
         Some(Self { daemon: found?, dialect })
     }
