@@ -9,7 +9,6 @@ pub mod discover;
 pub(crate) mod dsn;
 mod filename;
 mod grants;
-pub mod innodb;
 mod link;
 mod locate;
 pub mod path;
