@@ -6,6 +6,7 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -231,9 +232,20 @@ impl Cluster {
     }
 }
 
+/// Below those that the kernel gives to connections: nobody takes one while a data directory is made.
+const FIRST_PORT: u32 = 20_000;
+const PORTS: u32 = 12_000;
+
 pub(crate) fn free_port() -> Result<u16, LabError> {
-    TcpListener::bind(("127.0.0.1", 0))
-        .and_then(|listener| listener.local_addr())
-        .map(|address| address.port())
-        .map_err(LabError::file("look for a free port on", Path::new("127.0.0.1")))
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let mut refused = std::io::Error::from(std::io::ErrorKind::AddrInUse);
+    for _ in 0..PORTS {
+        let next = std::process::id().wrapping_mul(89).wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(FIRST_PORT + next % PORTS).unwrap_or(u16::MAX);
+        match TcpListener::bind(("127.0.0.1", port)) {
+            Ok(_) => return Ok(port),
+            Err(error) => refused = error,
+        }
+    }
+    Err(LabError::file("look for a free port on", Path::new("127.0.0.1"))(refused))
 }

@@ -24,10 +24,12 @@ impl Settings {
     }
 
     /// What every primary starts from. Full-page images off: they would spare the replica the very reads that
-    /// the laboratory is about.
+    /// the laboratory is about. No fsync: its files are on the disk below the replica's, and a primary that waits for it is
+    /// somebody else who keeps it busy.
     pub(crate) fn primary_base() -> Self {
         Self::default()
             .with("wal_level", "replica")
+            .with("fsync", "off")
             .with("full_page_writes", "off")
             .with("shared_buffers", "256MB")
             .with("max_connections", "30")
@@ -42,6 +44,8 @@ impl Settings {
     pub(crate) fn replica_base(major: u32) -> Self {
         let base = Self::default()
             .with("hot_standby", "on")
+            // It begins with a copy of the primary's settings.
+            .with("fsync", "on")
             .with("shared_buffers", "16MB")
             .with("wal_receiver_status_interval", "1s")
             .with("max_standby_streaming_delay", "-1")

@@ -1,10 +1,11 @@
 //! A throw-away primary with one streaming replica, gone when dropped. Just enough for this crate's tests.
 
+#[path = "../port/mod.rs"]
+mod port;
 pub(crate) mod wire;
 
 use std::{
     future::Future,
-    net::TcpListener,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::Command,
@@ -14,6 +15,7 @@ use std::{
 use blameio_config::Secret;
 use blameio_databases::{Database, DatabaseExtension, DatabaseSettings, database};
 use blameio_pipeline::Extension;
+use port::free_port;
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
 
@@ -255,8 +257,4 @@ pub(crate) async fn until<T, F: Future<Output = Option<T>>>(
         assert!(begun.elapsed() < DEADLINE, "not in {DEADLINE:?}: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -1,7 +1,9 @@
 //! A throw-away MariaDB primary with one replica, gone when dropped. Just enough for this crate's tests.
 
+#[path = "../port/mod.rs"]
+mod port;
+
 use std::{
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex, PoisonError, Weak},
@@ -12,6 +14,7 @@ use blameio_config::Secret;
 use blameio_databases::{Database, DatabaseExtension, DatabaseSettings, database};
 use blameio_pipeline::Extension;
 use mysql_async::{Conn, OptsBuilder, Row, prelude::Queryable};
+use port::free_port;
 use tempfile::TempDir;
 
 const SERVER: &str = "/usr/sbin/mariadbd";
@@ -254,8 +257,4 @@ pub(crate) async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Opt
         assert!(begun.elapsed() < DEADLINE, "not in {DEADLINE:?}: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
