@@ -20,7 +20,7 @@ const RATE: u32 = 200;
 const READ_IOPS: u64 = 40;
 /// Most of the lag that may be owed to nobody: what the applier waits for inside the server, as for a free page of the
 /// buffer pool, has no name yet.
-const UNKNOWN: f64 = 0.10;
+const UNKNOWN: f64 = 0.15;
 /// Lag at which a cause is judged.
 const LAG: f64 = 5.0;
 
