@@ -3,7 +3,7 @@
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use blameio_pipeline::ThreadRole;
+use blameio_pipeline::{PageFormat, ThreadRole};
 
 use crate::{
     catalog::Wanted,
@@ -66,6 +66,11 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
     /// `db.system.name`. Of engines that share a connection string it is certain once the server was located or has
     /// answered, and what the connection string says until then.
     fn system(&self) -> &'static str;
+
+    /// What its tablespaces' pages tell.
+    fn pages(&self) -> PageFormat {
+        PageFormat::None
+    }
 
     /// Host name or address, and port, as the operator gave them.
     fn address(&self) -> (String, u16);

@@ -9,6 +9,7 @@ pub mod discover;
 pub(crate) mod dsn;
 mod filename;
 mod grants;
+mod indexes;
 mod link;
 mod locate;
 pub mod path;
@@ -30,6 +31,7 @@ use std::{
 
 use async_trait::async_trait;
 use blameio_config::{ComponentId, Secret};
+use blameio_pipeline::PageFormat;
 
 use crate::{
     catalog::{CatalogReader, Wanted},
@@ -109,6 +111,10 @@ impl Engine for MySql {
         self.system.get().copied().unwrap_or_else(declared)
     }
 
+    fn pages(&self) -> PageFormat {
+        if self.system() == MARIADB { PageFormat::InnodbOfMariadb } else { PageFormat::InnodbOfMysql }
+    }
+
     fn address(&self) -> (String, u16) {
         self.link.address()
     }
@@ -156,9 +162,8 @@ impl Engine for MySql {
         self.directory.load(&self.link).await
     }
 
-    async fn look_up(&self, _: Vec<Wanted>) -> Result<(), DatabaseError> {
-        // Files name their tables; nothing is ever wanted.
-        Ok(())
+    async fn look_up(&self, wanted: Vec<Wanted>) -> Result<(), DatabaseError> {
+        self.directory.look_up(&self.link, &wanted).await
     }
 
     async fn sample(&self) -> Result<ReplicaSample, DatabaseError> {

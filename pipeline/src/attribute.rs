@@ -35,6 +35,9 @@ pub const FILE_DEVICE: &str = "blameio.file.device";
 pub const FILE_INODE: &str = "blameio.file.inode";
 /// Inode generation: tells a reused inode number from the first owner's.
 pub const FILE_GENERATION: &str = "blameio.file.generation";
+/// Whose pages of a file that a table shares with its indexes, as the pages tell: the number of an InnoDB index, `blob`
+/// (large values, which belong to the clustered index), or `hidden` (compressed or encrypted as a whole).
+pub const FILE_INDEX: &str = "blameio.file.index";
 /// Last parts of the path.
 pub const FILE_PATH: &str = "blameio.file.path";
 /// Kind of file: heap, index, toast, wal, …

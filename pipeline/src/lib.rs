@@ -27,4 +27,6 @@ pub use component::{
 pub use host::Host;
 pub use output::Output;
 pub use role::ThreadRole;
-pub use server::{ServerIdentity, ServerPublisher, ServerView, WatchedProcess, WatchedServer, WatchedThread};
+pub use server::{
+    PageFormat, ServerIdentity, ServerPublisher, ServerView, WatchedProcess, WatchedServer, WatchedThread,
+};

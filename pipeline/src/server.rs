@@ -47,6 +47,18 @@ impl ServerIdentity {
     }
 }
 
+/// Whether the pages of a server's tablespaces say which index they belong to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum PageFormat {
+    /// Its files have one owner each, or nothing is known of their pages.
+    #[default]
+    None,
+    /// InnoDB as MySQL writes it.
+    InnodbOfMysql,
+    /// InnoDB as MariaDB writes it.
+    InnodbOfMariadb,
+}
+
 /// A process of a watched server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WatchedProcess {
@@ -70,6 +82,8 @@ pub struct WatchedThread {
 pub struct ServerView {
     /// `None` until the server was seen for the first time.
     pub identity: Option<Arc<ServerIdentity>>,
+    /// What its tablespaces' pages tell.
+    pub pages: PageFormat,
     /// Its processes; empty while it is down or not on this host.
     pub processes: Vec<WatchedProcess>,
     /// Threads of these processes, of a server whose threads have roles of their own.

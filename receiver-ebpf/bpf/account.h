@@ -9,6 +9,7 @@
 #include "device.h"
 #include "histogram.h"
 #include "owner.h"
+#include "pages.h"
 #include "slot.h"
 
 static const struct io_row no_io;
@@ -79,6 +80,7 @@ static __always_inline void turn_to(struct slot *slot, const struct view *view)
 	if (view->host)
 		slot->host = (__u64)view->host;
 	dentry = file ? BPF_CORE_READ(file, f_path.dentry) : dentry_of(view->host);
+	slot->tablespace = slot->pages && dentry && is_tablespace(dentry);
 	if (dentry && !remember_name(dentry, &slot->file, state, slot->epoch))
 		slot->super = 0; /* the next operation tries again */
 }
@@ -150,6 +152,8 @@ static __always_inline void by_path_begin(struct slot *slot)
 {
 	slot->file = (struct file_id){};
 	slot->super = 0;
+	slot->tablespace = 0;
+	page_begins(slot, OPERATION_BY_PATH, BUFFER_NONE, 0);
 	slot->operation = OPERATION_BY_PATH;
 }
 
@@ -170,6 +174,9 @@ static __always_inline void account_end(struct slot *slot, __u32 tid, __s64 resu
 	struct duration_key duration = {.file = slot->file, .server = slot->server, .operation = operation};
 	struct io_row *row;
 
+	page_ends(slot, result);
+	key.index = slot->index;
+	duration.index = slot->index;
 	slot->operation = OPERATION_NONE;
 	if (slot->critical)
 		key.tid = tid;

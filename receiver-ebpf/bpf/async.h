@@ -8,7 +8,6 @@
 #define BLAMEIO_ASYNC_H
 
 #include "account.h"
-#include <linux/aio_abi.h>
 
 /* By whom it is named: io_uring by the kernel's address of it, libaio by the process's. */
 struct request_key {
@@ -20,7 +19,7 @@ struct request_key {
 struct asynchronous_request {
 	struct slot slot; /* the submitting thread's, as it was */
 	__u32 tid;
-	__u32 reserved;
+	__u32 tgid;
 };
 
 /* The last requests of a critical thread. Only the thread itself writes, or the scheduler while it leaves the processor. */
@@ -40,9 +39,6 @@ MAP(pending, BPF_MAP_TYPE_HASH, __u32, struct pending, 64);
 
 static const struct pending no_pending;
 static const struct asynchronous_request no_request;
-
-/* More requests than this in one call are counted as lost: the kernel's own limits are far above any server's use. */
-#define REQUESTS_PER_CALL 4096
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -101,6 +97,7 @@ struct kiocb___async {
 /* What a request holds for its operation, each at its very beginning. */
 struct io_rw___async {
 	struct kiocb___async kiocb;
+	__u64 addr;
 	int flags;
 };
 
@@ -136,9 +133,6 @@ struct io_fadvise___async {
 #define URING_WRITEV_FIXED 61
 #define URING_FIXED_FILE 1 /* IOSQE_FIXED_FILE: the first of a request's flags */
 
-/* IOCB_CMD_PREADV and IOCB_CMD_PWRITEV have their numbers in every version of the header. */
-#define AIO_FLAGS(iocb) ((iocb)->aio_rw_flags)
-
 static __always_inline __u8 uring_operation(struct io_kiocb___async *request, __u8 opcode)
 {
 	switch (opcode) {
@@ -168,6 +162,24 @@ static __always_inline __u8 uring_operation(struct io_kiocb___async *request, __
 		return OPERATION_TRUNCATE;
 	default:
 		return OPERATION_NONE;
+	}
+}
+
+static __always_inline enum buffer uring_buffer(__u8 opcode)
+{
+	switch (opcode) {
+	case URING_READ:
+	case URING_READ_FIXED:
+	case URING_WRITE:
+	case URING_WRITE_FIXED:
+		return BUFFER_FLAT;
+	case URING_READV:
+	case URING_READV_FIXED:
+	case URING_WRITEV:
+	case URING_WRITEV_FIXED:
+		return BUFFER_VECTOR;
+	default:
+		return BUFFER_NONE;
 	}
 }
 
@@ -238,7 +250,8 @@ static __always_inline struct slot *oldest_request(__u32 tid)
 
 /* What the operation needs must be in the slot by now: amount, and of a write position and size. */
 static __always_inline void request_begins(struct slot *slot, __u32 tid, const struct request_key *key,
-					   const struct view *view, __u8 operation, __u32 flags)
+					   const struct view *view, __u8 operation, __u32 flags,
+					   enum buffer kind, __u64 buffer)
 {
 	struct asynchronous_request *request;
 	__u8 before = slot->operation;
@@ -255,9 +268,12 @@ static __always_inline void request_begins(struct slot *slot, __u32 tid, const s
 		count_lost(LOST_REQUESTS_FULL);
 		return;
 	}
+	page_begins(slot, operation, kind, buffer);
 	account_begin(slot, operation, reaches(operation, view->flags, flags), 0);
 	request->tid = tid;
+	request->tgid = bpf_get_current_pid_tgid() >> 32;
 	request->slot = *slot;
+	slot->page = 0;
 	slot->operation = before;
 	if (slot->critical)
 		add_pending(tid, key, slot->start_ns);
@@ -304,6 +320,9 @@ static __always_inline void request_ends(const struct request_key *key, __s64 re
 
 	if (!request)
 		return;
+	/* It may end anywhere, and only its own process has its memory. */
+	if (request->tgid != bpf_get_current_pid_tgid() >> 32)
+		request->slot.page = 0;
 	account_end(&request->slot, request->tid, result);
 	bpf_map_delete_elem(&requests, key);
 }
@@ -314,17 +333,19 @@ static __always_inline void uring_submitted(struct io_kiocb___async *request)
 	struct io_rw___async *transfer = (struct io_rw___async *)request;
 	struct task_struct *task = bpf_get_current_task_btf();
 	__u32 fd, flags = 0;
+	__u64 buffer = 0;
 	struct view view = {};
 	struct file *file;
 	struct slot *slot;
-	__u8 operation;
+	__u8 operation, opcode;
 	__s64 position;
 
 	slot = own_slot(task);
 	if (!slot)
 		return;
 	slot->submitting = 0;
-	operation = uring_operation(request, BPF_CORE_READ(request, opcode));
+	opcode = BPF_CORE_READ(request, opcode);
+	operation = uring_operation(request, opcode);
 	if (operation == OPERATION_NONE)
 		return;
 	fd = BPF_CORE_READ(request, cqe.fd);
@@ -335,8 +356,10 @@ static __always_inline void uring_submitted(struct io_kiocb___async *request)
 	if (!file || !view_file(slot, file, &view))
 		return;
 	slot->amount = 0;
-	if (operation == OPERATION_READ || operation == OPERATION_WRITE)
+	if (operation == OPERATION_READ || operation == OPERATION_WRITE) {
 		flags = BPF_CORE_READ(transfer, flags);
+		buffer = BPF_CORE_READ(transfer, addr);
+	}
 	if (operation == OPERATION_WRITE) {
 		position = BPF_CORE_READ(transfer, kiocb.ki_pos);
 		slot->size = view.size;
@@ -347,7 +370,7 @@ static __always_inline void uring_submitted(struct io_kiocb___async *request)
 	} else if (operation == OPERATION_EXTEND) {
 		slot->amount = BPF_CORE_READ((struct io_sync___async *)request, len);
 	}
-	request_begins(slot, task->pid, &key, &view, operation, flags);
+	request_begins(slot, task->pid, &key, &view, operation, flags, uring_buffer(opcode), buffer);
 	slot->submitting = key.address;
 }
 
@@ -358,124 +381,6 @@ static __always_inline void uring_completed(struct io_kiocb___async *request)
 	/* Events that no request of its own has. */
 	if (request)
 		request_ends(&key, BPF_CORE_READ(request, cqe.res));
-}
-
-static __always_inline __u8 aio_operation(__u16 opcode)
-{
-	switch (opcode) {
-	case IOCB_CMD_PREAD:
-	case IOCB_CMD_PREADV:
-		return OPERATION_READ;
-	case IOCB_CMD_PWRITE:
-	case IOCB_CMD_PWRITEV:
-		return OPERATION_WRITE;
-	case IOCB_CMD_FSYNC:
-	case IOCB_CMD_FDSYNC:
-		return OPERATION_FSYNC;
-	default:
-		return OPERATION_NONE;
-	}
-}
-
-/* A list of a calling process: pointers to what it submits, or events that it is given. */
-struct aio_list {
-	__u64 address;
-	__u64 pid_tgid;
-	__u64 from;
-	struct slot *slot;
-};
-
-static long aio_submitted(__u32 index, struct aio_list *list)
-{
-	struct request_key key = {.tgid = list->pid_tgid >> 32};
-	struct slot *slot = list->slot;
-	struct view view = {};
-	struct file *file;
-	struct iocb iocb;
-	__u8 operation;
-
-	if (bpf_probe_read_user(&key.address, sizeof(key.address),
-				(void *)(list->address + index * sizeof(key.address))) ||
-	    bpf_probe_read_user(&iocb, sizeof(iocb), (void *)key.address)) {
-		count_lost(LOST_REQUEST_UNREADABLE);
-		return 0;
-	}
-	operation = aio_operation(iocb.aio_lio_opcode);
-	if (operation == OPERATION_NONE)
-		return 0;
-	file = file_of(bpf_get_current_task_btf(), iocb.aio_fildes);
-	if (!file || !view_file(slot, file, &view))
-		return 0;
-	slot->amount = 0;
-	if (operation == OPERATION_WRITE) {
-		slot->size = view.size;
-		slot->position = iocb.aio_offset;
-		if (view.flags & O_APPEND || AIO_FLAGS(&iocb) & RWF_APPEND)
-			slot->position = view.size;
-	}
-	request_begins(slot, (__u32)list->pid_tgid, &key, &view, operation, AIO_FLAGS(&iocb));
-	return 0;
-}
-
-/* The call did not take this one. */
-static long aio_refused(__u32 index, struct aio_list *list)
-{
-	struct request_key key = {.tgid = list->pid_tgid >> 32};
-
-	if (!bpf_probe_read_user(&key.address, sizeof(key.address),
-				 (void *)(list->address + (list->from + index) * sizeof(key.address))))
-		bpf_map_delete_elem(&requests, &key);
-	return 0;
-}
-
-static long aio_reaped(__u32 index, struct aio_list *list)
-{
-	struct request_key key = {.tgid = list->pid_tgid >> 32};
-	struct io_event event;
-
-	if (bpf_probe_read_user(&event, sizeof(event), (void *)(list->address + index * sizeof(event)))) {
-		count_lost(LOST_REQUEST_UNREADABLE);
-		return 0;
-	}
-	key.address = event.obj;
-	request_ends(&key, event.res);
-	return 0;
-}
-
-static __always_inline __u32 bounded(__u64 requests)
-{
-	if (requests <= REQUESTS_PER_CALL)
-		return requests;
-	count_lost(LOST_REQUESTS_FULL);
-	return REQUESTS_PER_CALL;
-}
-
-static __always_inline void async_call_begins(struct slot *slot, struct pt_regs *regs, __u8 call)
-{
-	struct aio_list list = {.pid_tgid = bpf_get_current_pid_tgid(), .slot = slot};
-
-	slot->submitting = 0;
-	slot->operation = OPERATION_AWAIT;
-	if (call == CALL_SUBMIT && (__s64)ARGUMENT_2(regs) > 0) {
-		list.address = ARGUMENT_3(regs);
-		bpf_loop(bounded(ARGUMENT_2(regs)), aio_submitted, &list, 0);
-	}
-}
-
-static __always_inline void async_call_ends(struct slot *slot, struct pt_regs *regs, __u8 call, __s64 result)
-{
-	struct aio_list list = {.pid_tgid = bpf_get_current_pid_tgid()};
-
-	slot->operation = OPERATION_NONE;
-	if (call == CALL_SUBMIT) {
-		list.address = ARGUMENT_3(regs);
-		list.from = result > 0 ? result : 0;
-		if ((__s64)ARGUMENT_2(regs) > (__s64)list.from)
-			bpf_loop(bounded(ARGUMENT_2(regs) - list.from), aio_refused, &list, 0);
-	} else if (call == CALL_REAP && result > 0) {
-		list.address = ARGUMENT_4(regs);
-		bpf_loop(bounded(result), aio_reaped, &list, 0);
-	}
 }
 
 static __always_inline void async_thread_exits(__u32 tid)

@@ -48,6 +48,7 @@ static __always_inline int fault_reads(struct slot *slot, struct inode *host)
 		return 0;
 	slot->amount = 0;
 	turn_to(slot, &view);
+	page_begins(slot, OPERATION_FAULT, BUFFER_NONE, 0);
 	account_begin(slot, OPERATION_FAULT, 0, 0);
 	return 1;
 }

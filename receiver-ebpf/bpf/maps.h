@@ -73,7 +73,8 @@ struct file_id {
 struct process {
 	__u16 server;
 	__u8 role;
-	__u8 reserved[5];
+	__u8 pages; /* enum page_format of its tablespaces */
+	__u8 reserved[4];
 };
 
 /* Why an operation counts as one of the device: bits of slot.reached. */
@@ -119,11 +120,15 @@ struct slot {
 	__u8 medium;
 	__u8 switched; /* left the processor during the operation */
 	__u8 quick_left; /* reads that go untimed */
-	__u8 reserved[2];
+	__u8 pages;	 /* as in struct process */
+	__u8 tablespace; /* whether the file has such pages */
 	__u32 quick_ns; /* what the last read took that was timed and found all in the page cache */
 	__u64 quick_asked; /* the bytes that it asked for */
 	__u64 submitting; /* the address of the io_uring request that the thread gave the kernel last */
 	__u64 owner; /* the address of what its cgroup is for I/O, once that is kept; see owner.h */
+	__u64 page;  /* the process's address of a page that is being read, whose index its end tells */
+	__u32 index; /* whose page it is, as far as that is told; see pages.h */
+	__u32 reserved;
 };
 
 /*
@@ -138,6 +143,8 @@ struct io_key {
 	__u16 server;
 	__u8 role;
 	__u8 operation;
+	__u32 index; /* of the pages, in a file that several indexes share; see pages.h */
+	__u32 reserved;
 };
 
 struct io_row {
@@ -202,7 +209,8 @@ struct duration_key {
 	struct file_id file;
 	__u16 server;
 	__u8 operation;
-	__u8 reserved[5];
+	__u8 reserved;
+	__u32 index;
 };
 
 struct durations {
@@ -220,12 +228,16 @@ struct thread {
 	__u64 unkept_ns[STATES]; /* the part of state_ns that found no room in thread_time */
 	__u64 queue;		 /* the address of the run queue it began to wait in, and how long that had been throttled */
 	__u64 throttled_before;
+	__u64 held_ns; /* of state_ns: read time of the operation in flight that is added when its index is told */
+	__u32 index;   /* of the operation, as `file` */
+	__u32 held;    /* whether the operation's time is held */
 };
 
 struct thread_time_key {
 	__u32 tid;
-	__u32 state;
+	__u32 index;
 	struct file_id file;
+	__u64 state;
 };
 
 #define MAP(name_, type_, key_, value_, entries_)                                                                      \

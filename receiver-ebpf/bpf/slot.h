@@ -28,6 +28,7 @@ static __always_inline void join(struct slot *slot, struct task_struct *task, __
 		role = bpf_map_lookup_elem(&thread_roles, &tid);
 		slot->server = process->server;
 		slot->role = role ? *role : process->role;
+		slot->pages = process->pages;
 	}
 	slot->critical = thread && thread->state != STATE_EXITED;
 	slot->epoch = epoch;

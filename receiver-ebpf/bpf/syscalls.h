@@ -16,7 +16,8 @@ enum call {
 	CALL_READ_VECTOR,
 	CALL_WRITE,	/* at the file position */
 	CALL_PWRITE,	/* at the fourth argument */
-	CALL_PWRITEV2,	/* at the fourth argument, or at the file position if it is -1; flags are the sixth */
+	CALL_PWRITE_VECTOR,
+	CALL_PWRITEV2,	/* of a vector too; at the fourth argument, or at the file position if it is -1; flags are the sixth */
 	CALL_SYNC,
 	CALL_ALLOCATE,	/* fd, mode, offset, length */
 	CALL_ADVISE,	/* fd, offset, length, advice */
@@ -63,7 +64,7 @@ const volatile __u8 syscalls[SYSCALLS] = {
 	[277] = CALL_SYNC,     /* sync_file_range */
 	[285] = CALL_ALLOCATE, /* fallocate */
 	[295] = CALL_READ_VECTOR, /* preadv */
-	[296] = CALL_PWRITE,   /* pwritev */
+	[296] = CALL_PWRITE_VECTOR, /* pwritev */
 	[316] = CALL_PATH,     /* renameat2 */
 	[327] = CALL_READ_VECTOR, /* preadv2 */
 	[328] = CALL_PWRITEV2, /* pwritev2 */

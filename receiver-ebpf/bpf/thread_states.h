@@ -35,20 +35,22 @@ static __always_inline __u64 state_of(__u8 operation)
 	}
 }
 
-static __always_inline int add_thread_time(struct thread *thread, __u32 tid, __u64 ns)
+static __always_inline void add_thread_time(struct thread *thread, const struct thread_time_key *key, __u64 ns)
 {
-	struct thread_time_key key = {.tid = tid, .state = thread->state, .file = thread->file};
-	__u64 *total = bpf_map_lookup_elem(&thread_time, &key);
+	__u64 *total = bpf_map_lookup_elem(&thread_time, key);
 	__u64 none = 0;
 
 	if (!total) {
-		bpf_map_update_elem(&thread_time, &key, &none, BPF_NOEXIST);
-		total = bpf_map_lookup_elem(&thread_time, &key);
-		if (!total)
-			return 0;
+		bpf_map_update_elem(&thread_time, key, &none, BPF_NOEXIST);
+		total = bpf_map_lookup_elem(&thread_time, key);
 	}
-	*total += ns;
-	return 1;
+	if (total) {
+		*total += ns;
+		return;
+	}
+	if (key->state < STATES)
+		thread->unkept_ns[key->state] += ns;
+	count_lost(LOST_THREAD_TIME_FULL);
 }
 
 /* The exchanges are there for their ordering: a reader that sees the same even number twice saw one whole state. */
@@ -65,17 +67,34 @@ static __always_inline void write_end(struct thread *thread)
 /* What the thread is blocked in: the operation in its slot, else it waits for something that is not a file. */
 static __always_inline void set_blocked(struct thread *thread, __u32 tid, const struct slot *slot)
 {
+	/* Of a page that is being read its end tells the index. Ends of requests come while the thread goes on. */
+	thread->held = slot && slot->page && slot->operation == OPERATION_READ;
 	if (slot && slot->operation == OPERATION_AWAIT)
 		slot = oldest_request(tid);
 	thread->state = slot ? state_of(slot->operation) : STATE_WAIT;
-	if (slot)
+	if (slot) {
 		thread->file = slot->file;
+		thread->index = slot->index;
+	}
+}
+
+/* The end of a read: its time is that of the page's index. Nothing else touches it while the thread runs. */
+static __always_inline void held_ends(const struct slot *slot, __u32 tid)
+{
+	struct thread_time_key key = {.tid = tid, .index = slot->index, .file = slot->file, .state = STATE_READ};
+	struct thread *thread = bpf_map_lookup_elem(&critical, &tid);
+
+	if (!thread || !thread->held_ns)
+		return;
+	add_thread_time(thread, &key, thread->held_ns);
+	thread->held_ns = 0;
 }
 
 static __always_inline void add_elapsed(struct thread *thread, __u32 tid)
 {
 	__u64 now = bpf_ktime_get_ns();
 	__u64 state = thread->state;
+	struct thread_time_key key = {.tid = tid, .index = thread->index, .file = thread->file, .state = state};
 	__u64 elapsed;
 
 	/* Clocks of two processors may disagree by a little: never backwards. */
@@ -84,10 +103,10 @@ static __always_inline void add_elapsed(struct thread *thread, __u32 tid)
 	elapsed = now - thread->since_ns;
 	thread->since_ns = now;
 	thread->state_ns[state] += elapsed;
-	if (has_file(state) && !add_thread_time(thread, tid, elapsed)) {
-		thread->unkept_ns[state] += elapsed;
-		count_lost(LOST_THREAD_TIME_FULL);
-	}
+	if (thread->held && state == STATE_READ)
+		thread->held_ns += elapsed;
+	else if (has_file(state))
+		add_thread_time(thread, &key, elapsed);
 }
 
 /* Ends the time that a thread could have run and did not. */

@@ -5,7 +5,7 @@
  * A context is declared as an array of words: the loader cannot relocate the kernel's own declaration of it.
  */
 #include "account.h"
-#include "async.h"
+#include "aio.h"
 #include "block.h"
 #include "cost.h"
 #include "fills.h"
@@ -35,6 +35,7 @@ static __always_inline __u8 operation_of(struct pt_regs *regs, __u8 call)
 		return OPERATION_READ;
 	case CALL_WRITE:
 	case CALL_PWRITE:
+	case CALL_PWRITE_VECTOR:
 	case CALL_PWRITEV2:
 		return OPERATION_WRITE;
 	case CALL_SYNC:
@@ -52,6 +53,22 @@ static __always_inline __u8 operation_of(struct pt_regs *regs, __u8 call)
 		return OPERATION_BY_PATH;
 	default:
 		return OPERATION_NONE;
+	}
+}
+
+/* What the second argument is. Pages are never written at the file position. */
+static __always_inline enum buffer buffer_of(__u8 call)
+{
+	switch (call) {
+	case CALL_READ:
+	case CALL_PWRITE:
+		return BUFFER_FLAT;
+	case CALL_READ_VECTOR:
+	case CALL_PWRITE_VECTOR:
+	case CALL_PWRITEV2:
+		return BUFFER_VECTOR;
+	default:
+		return BUFFER_NONE;
 	}
 }
 
@@ -84,8 +101,16 @@ static __noinline void operation_begins(struct slot *slot, struct task_struct *t
 	}
 	turn_to(slot, &view);
 	reached = reaches(operation, view.flags, call == CALL_PWRITEV2 ? ARGUMENT_6(regs) : 0);
+	page_begins(slot, operation, buffer_of(call), ARGUMENT_2(regs));
 	untimed = call == CALL_READ && !reached && goes_untimed(slot, ARGUMENT_3(regs));
 	account_begin(slot, operation, reached, untimed);
+}
+
+static __always_inline void operation_ends(struct slot *slot, __u32 tid, __s64 result)
+{
+	account_end(slot, tid, result);
+	if (slot->critical && slot->tablespace)
+		held_ends(slot, tid);
 }
 
 PROBE(on_sys_enter, "sys_enter", PROGRAM_SYS_ENTER)
@@ -131,7 +156,7 @@ PROBE(on_sys_exit, "sys_exit", PROGRAM_SYS_EXIT)
 	else if (slot->operation == OPERATION_BY_PATH)
 		by_path_end(slot, (__s64)ctx[1]);
 	else if (slot->operation != OPERATION_NONE)
-		account_end(slot, task->pid, (__s64)ctx[1]);
+		operation_ends(slot, task->pid, (__s64)ctx[1]);
 }
 
 PROBE(on_page_filled, "mm_filemap_add_to_page_cache", PROGRAM_PAGE_FILLED)
@@ -202,6 +227,7 @@ PROBE(on_fork, "sched_process_fork", PROGRAM_FORK)
 	if (!process)
 		return;
 	entry.server = process->server;
+	entry.pages = process->pages;
 	if (bpf_map_update_elem(&processes, &child_tgid, &entry, BPF_ANY))
 		count_lost(LOST_PROCESSES_FULL);
 }

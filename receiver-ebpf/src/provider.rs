@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use aya::Ebpf;
 use aya::programs::Program;
+use blameio_pipeline::PageFormat;
 use bytemuck::Zeroable;
 
 use crate::cost;
@@ -14,6 +15,7 @@ use crate::error::ProbeError;
 use crate::limits::Limits;
 use crate::namespace;
 use crate::object::{self, Group, Maps};
+use crate::pages;
 use crate::raw::{IoKey, OtherKey, Process, STATE_UNKNOWN, Thread, critical_bit, critical_word};
 use crate::syscall::recursion_misses;
 use crate::threads::{ThreadAccount, clock_ns, run_state};
@@ -102,11 +104,24 @@ impl Probes {
     /// Counts a process from now on, or changes its server and role class. Its future children are counted from their
     /// first operation, with the same server and role class 0.
     pub fn watch_process(&mut self, tgid: u32, server: u16, role: u8) -> Result<(), ProbeError> {
+        self.watch_process_with(tgid, server, role, PageFormat::None)
+    }
+
+    /// The same of a process whose tablespaces have such pages: what it does with them is told apart by their index.
+    pub fn watch_process_with(
+        &mut self,
+        tgid: u32,
+        server: u16,
+        role: u8,
+        pages: PageFormat,
+    ) -> Result<(), ProbeError> {
         // Asked again and again for a process that has ended, nothing is written, or every thread would look again.
         if run_state(tgid).is_none() {
             return Err(ProbeError::Gone { kind: "process", id: tgid });
         }
-        self.maps.processes.set(&tgid, &Process { server, role, reserved: [0; 5] })?;
+        self.maps
+            .processes
+            .set(&tgid, &Process { server, role, pages: pages::code(pages), reserved: [0; 4] })?;
         self.watched_has_changed()?;
         // If it ended before the insert, nobody would remove it, and a later process of the number would be counted.
         if run_state(tgid).is_none() {

@@ -26,7 +26,8 @@ impl FileId {
 pub(crate) struct Process {
     pub(crate) server: u16,
     pub(crate) role: u8,
-    pub(crate) reserved: [u8; 5],
+    pub(crate) pages: u8,
+    pub(crate) reserved: [u8; 4],
 }
 
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
@@ -54,11 +55,15 @@ pub(crate) struct Slot {
     pub(crate) medium: u8,
     pub(crate) switched: u8,
     pub(crate) quick_left: u8,
-    pub(crate) reserved: [u8; 2],
+    pub(crate) pages: u8,
+    pub(crate) tablespace: u8,
     pub(crate) quick_ns: u32,
     pub(crate) quick_asked: u64,
     pub(crate) submitting: u64,
     pub(crate) owner: u64,
+    pub(crate) page: u64,
+    pub(crate) index: u32,
+    pub(crate) reserved: u32,
 }
 
 /// What a program has cost on one processor.
@@ -79,6 +84,8 @@ pub(crate) struct IoKey {
     pub(crate) server: u16,
     pub(crate) role: u8,
     pub(crate) operation: u8,
+    pub(crate) index: u32,
+    pub(crate) reserved: u32,
 }
 
 #[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
@@ -142,7 +149,8 @@ pub(crate) struct DurationKey {
     pub(crate) file: FileId,
     pub(crate) server: u16,
     pub(crate) operation: u8,
-    pub(crate) reserved: [u8; 5],
+    pub(crate) reserved: u8,
+    pub(crate) index: u32,
 }
 
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
@@ -196,14 +204,18 @@ pub(crate) struct Thread {
     pub(crate) unkept_ns: [u64; STATES],
     pub(crate) queue: u64,
     pub(crate) throttled_before: u64,
+    pub(crate) held_ns: u64,
+    pub(crate) index: u32,
+    pub(crate) held: u32,
 }
 
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct ThreadTimeKey {
     pub(crate) tid: u32,
-    pub(crate) state: u32,
+    pub(crate) index: u32,
     pub(crate) file: FileId,
+    pub(crate) state: u64,
 }
 
 /// An asynchronous operation in flight: by the kernel's address, or by a process and its own.
@@ -220,7 +232,7 @@ pub(crate) struct RequestKey {
 pub(crate) struct Request {
     pub(crate) slot: Slot,
     pub(crate) tid: u32,
-    pub(crate) reserved: u32,
+    pub(crate) tgid: u32,
 }
 
 /// `PENDING` in async.h, and three words of each.
@@ -314,20 +326,20 @@ mod tests {
     fn records_have_the_sizes_of_the_c_structs() {
         assert_eq!(size_of::<FileId>(), 16);
         assert_eq!(size_of::<Process>(), 8);
-        assert_eq!(size_of::<Slot>(), 144);
+        assert_eq!(size_of::<Slot>(), 160);
         assert_eq!(size_of::<Cost>(), 32);
         assert_eq!(size_of::<Naming>(), 24);
-        assert_eq!(size_of::<IoKey>(), 24);
+        assert_eq!(size_of::<IoKey>(), 32);
         assert_eq!(size_of::<DeviceCounters>(), 32);
         assert_eq!(size_of::<WriteBack>(), 40);
         assert_eq!(size_of::<WriteBackBio>(), 24);
         assert_eq!(size_of::<FileName>(), 272);
         assert_eq!(size_of::<DurationKey>(), 24);
         assert_eq!(size_of::<Durations>(), 784);
-        assert_eq!(size_of::<Thread>(), 200);
-        assert_eq!(size_of::<ThreadTimeKey>(), 24);
+        assert_eq!(size_of::<Thread>(), 216);
+        assert_eq!(size_of::<ThreadTimeKey>(), 32);
         assert_eq!(size_of::<RequestKey>(), 16);
-        assert_eq!(size_of::<Request>(), 152);
+        assert_eq!(size_of::<Request>(), 168);
         assert_eq!(size_of::<Pending>(), 784);
         assert_eq!(size_of::<OtherKey>(), 32);
         assert_eq!(size_of::<OtherCounters>(), 24);

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use crate::pages::PageIndex;
 use crate::raw::FileId;
 use crate::types::ThreadState;
 
 /// Which row.
-pub(crate) type RowKey = (ThreadState, Option<FileId>);
+pub(crate) type RowKey = (ThreadState, Option<FileId>, PageIndex);
 /// Nanoseconds by row.
 pub(crate) type Rows = BTreeMap<RowKey, u64>;
 
@@ -47,7 +48,8 @@ mod tests {
         let state = (0..ThreadState::ALL.len()).prop_map(|index| ThreadState::ALL[index]);
         let file =
             proptest::option::of((0..3_u64).prop_map(|inode| FileId { device: 1, generation: 1, inode }));
-        proptest::collection::btree_map((state, file), 0..1_000_000_u64, 0..12)
+        let index = (0..3_u32).prop_map(PageIndex::from_raw);
+        proptest::collection::btree_map((state, file, index), 0..1_000_000_u64, 0..12)
     }
 
     proptest! {
@@ -55,7 +57,7 @@ mod tests {
         fn rows_sum_to_the_total_and_never_fall(last in rows(), read in rows(), window in 0..1_000_000_u64) {
             let total = last.values().sum::<u64>() + window;
             let mut now = read;
-            reconcile(&last, &mut now, total, (ThreadState::Cpu, None));
+            reconcile(&last, &mut now, total, (ThreadState::Cpu, None, PageIndex::None));
             prop_assert_eq!(now.values().sum::<u64>(), total);
             for (key, before) in &last {
                 prop_assert!(now[key] >= *before);

@@ -4,6 +4,7 @@ use crate::Probes;
 use crate::cost;
 use crate::error::ProbeError;
 use crate::histogram::{DURATION_OFFSET, DURATION_SCALE};
+use crate::pages::PageIndex;
 use crate::raw::{
     BIO_UNFINISHED, DeviceCounters, DurationKey, Durations, IoCounters, IoKey, LOST_REASONS, OverflowKey,
     REQUEST_UNFINISHED,
@@ -21,6 +22,7 @@ pub(crate) fn io_row(key: &IoKey, copies: &[IoCounters]) -> Option<IoRow> {
     });
     Some(IoRow {
         file: Some(key.file),
+        index: PageIndex::from_raw(key.index),
         server: key.server,
         tid: (key.tid != 0).then_some(key.tid),
         role: key.role,
@@ -36,6 +38,7 @@ pub(crate) fn io_row(key: &IoKey, copies: &[IoCounters]) -> Option<IoRow> {
 pub(crate) fn device_row(key: &IoKey, value: &DeviceCounters) -> Option<DeviceRow> {
     Some(DeviceRow {
         file: key.file,
+        index: PageIndex::from_raw(key.index),
         server: key.server,
         tid: (key.tid != 0).then_some(key.tid),
         role: key.role,
@@ -50,7 +53,7 @@ pub(crate) fn device_row(key: &IoKey, value: &DeviceCounters) -> Option<DeviceRo
 /// The row of what found no room.
 pub(crate) fn overflow_row(key: OverflowKey, copies: &[IoCounters]) -> Option<IoRow> {
     let OverflowKey { server, role, operation } = key;
-    let key = IoKey { file: bytemuck::Zeroable::zeroed(), tid: 0, server, role, operation };
+    let key = IoKey { server, role, operation, ..bytemuck::Zeroable::zeroed() };
     io_row(&key, copies).map(|row| IoRow { file: None, ..row })
 }
 
@@ -63,6 +66,7 @@ pub(crate) fn duration_row(key: &DurationKey, value: &Durations) -> Option<Durat
     let end = value.buckets.iter().rposition(|count| *count > 0).map_or(first, |last| last + 1);
     Some(DurationRow {
         file: key.file,
+        index: PageIndex::from_raw(key.index),
         server: key.server,
         operation,
         scale: DURATION_SCALE,

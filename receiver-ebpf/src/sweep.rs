@@ -9,6 +9,7 @@ use std::collections::HashSet;
 
 use crate::Probes;
 use crate::error::ProbeError;
+use crate::pages::PageIndex;
 use crate::raw::{DurationKey, FileId, IoCounters, IoKey, ThreadTimeKey};
 use crate::threads::clock_ns;
 use crate::types::ThreadState;
@@ -154,10 +155,13 @@ impl Probes {
         for key in listed.times.iter().filter(|key| gone(&key.file)) {
             let Some(ns) = self.maps.thread_time.take(key)? else { continue };
             any = true;
-            let state = ThreadState::from_raw(u64::from(key.state));
+            let state = ThreadState::from_raw(key.state);
             // The rest of the thread's rows must still sum to the time that passes.
             if let (Some(state), Some(account)) = (state, self.accounts.get_mut(&key.tid)) {
-                let reported = account.last.remove(&(state, Some(key.file))).unwrap_or(0);
+                let reported = account
+                    .last
+                    .remove(&(state, Some(key.file), PageIndex::from_raw(key.index)))
+                    .unwrap_or(0);
                 account.swept_ns += ns.first().copied().unwrap_or(0).max(reported);
             }
         }

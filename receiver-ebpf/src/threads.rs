@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 
 use crate::Probes;
 use crate::error::ProbeError;
+use crate::pages::PageIndex;
 use crate::raw::{STATE_EXITED, STATE_UNKNOWN, Slot, Thread, ThreadTimeKey};
 use crate::reconcile::{RowKey, Rows, reconcile};
 use crate::syscall::{number, thread_descriptor};
@@ -55,25 +56,31 @@ pub(crate) fn thread_rows(
 ) -> (Rows, u64, RowKey) {
     let mut rows = Rows::new();
     for (key, ns) in times {
-        if let Some(state) = ThreadState::from_raw(u64::from(key.state)).filter(|state| state.has_file()) {
-            rows.insert((state, Some(key.file)), *ns);
+        if let Some(state) = ThreadState::from_raw(key.state).filter(|state| state.has_file()) {
+            rows.insert((state, Some(key.file), PageIndex::from_raw(key.index)), *ns);
         }
     }
     for ((state, ns), unkept) in ThreadState::ALL.into_iter().zip(thread.state_ns).zip(thread.unkept_ns) {
-        rows.insert((state, None), if state.has_file() { unkept } else { ns });
+        rows.insert((state, None, PageIndex::None), if state.has_file() { unkept } else { ns });
+    }
+    if thread.held_ns > 0 {
+        let row = rows.entry((ThreadState::Read, Some(thread.file), PageIndex::None)).or_insert(0);
+        *row = row.saturating_add(thread.held_ns);
     }
     let exited = thread.state == STATE_EXITED;
     let open = if exited { 0 } else { now.saturating_sub(thread.since_ns) };
-    let (state, file) = match ThreadState::from_raw(thread.state) {
-        Some(state) => (state, Some(thread.file)),
+    let index = PageIndex::from_raw(if thread.held == 0 { thread.index } else { 0 });
+    let (state, file, index) = match ThreadState::from_raw(thread.state) {
+        Some(state) => (state, Some(thread.file), index),
         // Not seen to move since it is watched. Whether it runs or is queued is told by its first move.
         None if thread.state == STATE_UNKNOWN && !runnable => (
             slot.map_or(ThreadState::Wait, |slot| ThreadState::blocked_in(slot.operation)),
             slot.map(|slot| slot.file),
+            PageIndex::None,
         ),
-        None => (ThreadState::Cpu, None),
+        None => (ThreadState::Cpu, None, PageIndex::None),
     };
-    let current = (state, file.filter(|_| state.has_file()));
+    let current = if state.has_file() { (state, file, index) } else { (state, None, PageIndex::None) };
     let row = rows.entry(current).or_insert(0);
     *row = row.saturating_add(open);
     let total = thread.state_ns.iter().fold(open, |sum, ns| sum.saturating_add(*ns));
@@ -137,11 +144,8 @@ impl Probes {
             let Some(account) = self.accounts.get_mut(&tid) else { continue };
             reconcile(&account.last, &mut rows, total.saturating_sub(account.swept_ns), current);
             account.exited = thread.state == STATE_EXITED;
-            found.extend(rows.iter().filter(|(_, ns)| **ns > 0).map(|((state, file), ns)| ThreadRow {
-                tid,
-                state: *state,
-                file: *file,
-                ns: *ns,
+            found.extend(rows.iter().filter(|(_, ns)| **ns > 0).map(|((state, file, index), ns)| {
+                ThreadRow { tid, state: *state, file: *file, index: *index, ns: *ns }
             }));
             account.last = rows;
         }

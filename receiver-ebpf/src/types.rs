@@ -1,5 +1,6 @@
 //! What a snapshot holds, in Rust's terms. All counters are cumulative since the row was made.
 
+use crate::pages::PageIndex;
 use crate::raw::{FileId, OPERATION_BY_PATH, OPERATION_FAULT};
 
 /// An operation on a regular file.
@@ -163,6 +164,8 @@ pub struct CostRow {
 pub struct IoRow {
     /// `None`: the overflow row of server, role and operation.
     pub file: Option<FileId>,
+    /// Whose pages of the file, as far as they tell.
+    pub index: PageIndex,
     /// As given to [`Probes::watch_process`](crate::Probes::watch_process).
     pub server: u16,
     /// Critical threads have rows of their own.
@@ -188,6 +191,8 @@ pub struct IoRow {
 pub struct DeviceRow {
     /// The file.
     pub file: FileId,
+    /// Whose pages of the file, as far as they tell.
+    pub index: PageIndex,
     /// As given to [`Probes::watch_process`](crate::Probes::watch_process).
     pub server: u16,
     /// Critical threads have rows of their own.
@@ -233,6 +238,9 @@ pub struct ThreadRow {
     /// The file of states that have one, [`FileId::BY_PATH`] if the operation does not tell it; `None` there for time
     /// that found no room in the map.
     pub file: Option<FileId>,
+    /// Whose pages of the file, as far as they tell. Of an operation in flight they do not yet: what of it was reported
+    /// stays in the row of [`PageIndex::None`].
+    pub index: PageIndex,
     /// Nanoseconds since the thread was watched.
     pub ns: u64,
 }
@@ -274,6 +282,8 @@ pub struct OtherRow {
 pub struct DurationRow {
     /// The file.
     pub file: FileId,
+    /// Whose pages of the file, as far as they tell.
+    pub index: PageIndex,
     /// The server.
     pub server: u16,
     /// What was done.

@@ -46,6 +46,10 @@ pub(crate) enum FileKey {
         /// The backend's number, of a temporary relation.
         backend: Option<u32>,
     },
+    /// InnoDB: an index by its number, which no other index of its server ever has.
+    Index(u32),
+    /// InnoDB: the clustered index of a table, by the table's name as its file has it: `shop/orders#P#p0`.
+    ClusteredIndex(Arc<str>),
 }
 
 /// A tablespace, as far as a path tells.
@@ -65,6 +69,10 @@ pub(crate) enum Space {
 pub(crate) trait Directory: Send + Sync {
     /// What a path says.
     fn read_path(&self, path_tail: &str) -> FileRef;
+    /// What a path says of pages of the file that belong to this index; see `FILE_INDEX` of the attributes.
+    fn read_pages(&self, path_tail: &str, _: &str) -> FileRef {
+        self.read_path(path_tail)
+    }
     /// The object of a file, if it has been read; never one of several that it may be.
     fn file(&self, key: &FileKey) -> Option<Object>;
     /// The object with this number in this database, if it has been read.
@@ -122,7 +130,19 @@ impl CatalogReader {
     /// What the file at this path is. `path_tail` is the end of the path as the kernel gives it: up to four
     /// names joined by `/`. Never waits for SQL.
     pub fn resolve(&self, path_tail: &str) -> Resolution {
-        let file = self.0.directory.read_path(path_tail);
+        self.resolve_file(self.0.directory.read_path(path_tail))
+    }
+
+    /// The same of pages of a file that several indexes share, by what the pages tell. Where that leads to no index, they
+    /// are the file's.
+    pub fn resolve_pages(&self, path_tail: &str, index: &str) -> Resolution {
+        match self.resolve_file(self.0.directory.read_pages(path_tail, index)) {
+            Resolution::Unresolved => self.resolve(path_tail),
+            resolution => resolution,
+        }
+    }
+
+    fn resolve_file(&self, file: FileRef) -> Resolution {
         match &file {
             FileRef::Kind(kind) => return Resolution::Kind(*kind),
             FileRef::Nothing => return Resolution::Unresolved,

@@ -295,6 +295,7 @@ impl Follower {
     fn view(&self) -> ServerView {
         let mut view = ServerView {
             identity: self.identity.clone(),
+            pages: self.engine.pages(),
             incarnation: self.incarnation,
             ..ServerView::default()
         };

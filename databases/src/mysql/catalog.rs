@@ -1,5 +1,5 @@
-//! Which table a file belongs to. Files name their table themselves; the server is asked only what it calls its logs and
-//! where its data directory is.
+//! Which table a file belongs to, and which index its pages. Files name their table themselves; the server is asked what it
+//! calls its logs, where its data directory is, and for the names of indexes.
 
 use std::{
     path::Path,
@@ -7,19 +7,29 @@ use std::{
 };
 
 use super::{
+    indexes::{self, Indexes},
     link::Link,
     path::{self, MyFile, Names, SYSTEM_DATABASES},
 };
 use crate::{
-    catalog::{Directory, FileKey, FileKind, FileRef, Object},
+    catalog::{Directory, FileKey, FileKind, FileRef, Object, Wanted},
     error::DatabaseError,
 };
 
 const NAMES: &str = "SELECT @@datadir, @@log_bin_basename, @@relay_log_basename";
 
-/// What is known of the names of a server's files. Clones share it.
+/// What an index is called whose pages do not tell which it is.
+const HIDDEN: &str = "(hidden)";
+
+/// What is known of the names of a server's files and indexes. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct MyDirectory(Arc<RwLock<Names>>);
+pub(crate) struct MyDirectory(Arc<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    names: RwLock<Names>,
+    indexes: RwLock<Indexes>,
+}
 
 impl MyDirectory {
     /// Asks the server what it calls its files.
@@ -32,14 +42,23 @@ impl MyDirectory {
             binlog: row.at(1).and_then(name),
             relay_log: row.at(2).and_then(name),
         };
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = names;
+        *self.0.names.write().unwrap_or_else(PoisonError::into_inner) = names;
+        // They may have been renamed.
+        self.0.indexes.write().unwrap_or_else(PoisonError::into_inner).forget();
+        Ok(())
+    }
+
+    /// Asks the server for indexes.
+    pub(super) async fn look_up(&self, link: &Link, wanted: &[Wanted]) -> Result<(), DatabaseError> {
+        let rows = indexes::ask(link, wanted).await?;
+        self.0.indexes.write().unwrap_or_else(PoisonError::into_inner).keep(&rows);
         Ok(())
     }
 }
 
 impl Directory for MyDirectory {
     fn read_path(&self, path_tail: &str) -> FileRef {
-        let names = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let names = self.0.names.read().unwrap_or_else(PoisonError::into_inner);
         match path::parse(path_tail, &names) {
             None => FileRef::Nothing,
             Some(MyFile::Pseudo(kind)) => FileRef::Kind(kind),
@@ -53,13 +72,39 @@ impl Directory for MyDirectory {
         }
     }
 
-    fn file(&self, _: &FileKey) -> Option<Object> {
-        None
+    fn read_pages(&self, path_tail: &str, index: &str) -> FileRef {
+        let file = self.read_path(path_tail);
+        if let Ok(id) = index.parse() {
+            // Of whatever file: one that is called as no table is may hold many.
+            return FileRef::Of(FileKey::Index(id), None);
+        }
+        match (file, index) {
+            (FileRef::Named(_), "blob") => match table_of(path_tail) {
+                Some(table) => FileRef::Of(FileKey::ClusteredIndex(table), None),
+                None => FileRef::Nothing,
+            },
+            (FileRef::Named(named), "hidden") => {
+                FileRef::Named(Object { index: Some(HIDDEN.to_owned()), ..named })
+            }
+            (file, _) => file,
+        }
+    }
+
+    fn file(&self, key: &FileKey) -> Option<Object> {
+        self.0.indexes.read().unwrap_or_else(PoisonError::into_inner).get(key)
     }
 
     fn relation(&self, _: u32, _: u32) -> Option<Object> {
         None
     }
+}
+
+/// `shop/orders#P#p0` of `data/shop/orders#P#p0.ibd`, as InnoDB calls the table.
+fn table_of(path_tail: &str) -> Option<Arc<str>> {
+    let (stem, _) = path_tail.rsplit_once('.')?;
+    let (above, table) = stem.rsplit_once('/')?;
+    let database = above.rsplit('/').next()?;
+    Some(Arc::from(format!("{database}/{table}")))
 }
 
 /// A table as an operator names it.
@@ -91,7 +136,14 @@ mod tests {
         assert_eq!(resolved("data/shop/old.MYI"), ("shop".into(), "old".into(), FileKind::Index));
         assert_eq!(resolved("data/shop/old.MYD"), ("shop".into(), "old".into(), FileKind::Heap));
         assert_eq!(resolved("data/mysql/proc.MAI"), ("mysql".into(), "proc".into(), FileKind::Catalog));
+        assert_eq!(table_of("data/shop/orders#P#p0.ibd").as_deref(), Some("shop/orders#P#p0"));
         assert_eq!(reader.resolve("data/ib_logfile0"), Resolution::Kind(FileKind::Redo));
         assert_eq!(reader.resolve("etc/passwd"), Resolution::Unresolved);
+        let Resolution::Object(hidden) = reader.resolve_pages("data/shop/orders.ibd", "hidden") else {
+            panic!()
+        };
+        assert_eq!((hidden.table.as_str(), hidden.index.as_deref()), ("orders", Some("(hidden)")));
+        assert_eq!(reader.resolve_pages("data/shop/orders.ibd", "157"), Resolution::Pending);
+        assert_eq!(reader.resolve_pages("data/shop/orders.ibd", "blob"), Resolution::Pending);
     }
 }

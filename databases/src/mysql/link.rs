@@ -5,6 +5,7 @@
 //! leads somewhere and no question is left behind that nobody watches.
 
 use std::{
+    borrow::Cow,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -124,7 +125,7 @@ impl Link {
     pub(super) async fn rows(
         &self,
         purpose: &'static str,
-        sql: &'static str,
+        sql: impl Into<Cow<'static, str>>,
     ) -> Result<Vec<Answer>, DatabaseError> {
         self.asked(purpose, sql).await.map(|asked| asked.rows)
     }
@@ -133,11 +134,12 @@ impl Link {
     pub(super) async fn asked(
         &self,
         purpose: &'static str,
-        sql: &'static str,
+        sql: impl Into<Cow<'static, str>>,
     ) -> Result<Asked, DatabaseError> {
         self.0.looked_for().await;
         let inner = Arc::clone(&self.0);
-        let asking = tokio::spawn(async move { inner.asked(purpose, sql).await });
+        let sql = sql.into();
+        let asking = tokio::spawn(async move { inner.asked(purpose, &sql).await });
         asking.await.unwrap_or_else(|_| Err(self.0.unknown("the extension has been shut down")))
     }
 
@@ -193,7 +195,7 @@ impl Inner {
         self.dsns().first().map_or_else(|| self.name.clone(), Dsn::server)
     }
 
-    async fn asked(&self, purpose: &'static str, sql: &'static str) -> Result<Asked, DatabaseError> {
+    async fn asked(&self, purpose: &'static str, sql: &str) -> Result<Asked, DatabaseError> {
         let Ok(mut kept) = timeout(ANSWER, self.kept.lock()).await else {
             return Err(late(&self.server(), purpose));
         };

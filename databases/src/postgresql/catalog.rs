@@ -248,7 +248,7 @@ impl Loader {
         for wanted in wanted {
             match wanted {
                 Wanted::File(file) => {
-                    let FileKey::Relation { database, .. } = file;
+                    let FileKey::Relation { database, .. } = file else { continue };
                     by_database.entry(database).or_default().0.push(file);
                 }
                 Wanted::Relation { database, relation } => {
@@ -300,8 +300,11 @@ impl Loader {
         files: &[FileKey],
         mut relations: Vec<u32>,
     ) -> Result<(), DatabaseError> {
-        let numbers: Vec<u32> =
-            files.iter().map(|FileKey::Relation { relfilenode, .. }| *relfilenode).collect();
+        let number = |file: &FileKey| match file {
+            FileKey::Relation { relfilenode, .. } => Some(*relfilenode),
+            _ => None,
+        };
+        let numbers: Vec<u32> = files.iter().filter_map(number).collect();
         if !numbers.is_empty() {
             relations.extend(self.find(session, place, BY_FILE, &numbers).await?);
             // The number of a mapped catalog's file is not in the column.

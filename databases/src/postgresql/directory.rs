@@ -94,7 +94,7 @@ struct State {
 
 impl State {
     fn file(&self, key: &FileKey) -> Option<Object> {
-        let FileKey::Relation { space, database, relfilenode, backend } = key;
+        let FileKey::Relation { space, database, relfilenode, backend } = key else { return None };
         let files =
             || self.spaces.of(space).map(|space| File { space, number: *relfilenode, backend: *backend });
         if let Some(known) = self.databases.get(database) {
@@ -226,7 +226,12 @@ impl PgDirectory {
 
     /// Whether the tablespaces of all these have been heard of.
     pub(super) fn knows_spaces(&self, files: &[FileKey]) -> bool {
-        self.look(|state| files.iter().all(|FileKey::Relation { space, .. }| state.spaces.knows(space)))
+        self.look(|state| {
+            files.iter().all(|file| match file {
+                FileKey::Relation { space, .. } => state.spaces.knows(space),
+                _ => true,
+            })
+        })
     }
 
     /// What is still to be read before these relations have names.

@@ -1,7 +1,7 @@
 //! Two causes at once: the larger comes first, and what each owes is what each did.
 
 use blameio::lab::{Culprit, Lab, LabOptions, Limit, Schema, Tick, Updates};
-use blameio_integration_tests::scene::{Scene, SceneOptions, can_run};
+use blameio_integration_tests::scene::{Scene, SceneOptions, can_run, quiet_place};
 
 use super::{LAG, scene_of};
 
@@ -95,7 +95,8 @@ async fn two_cold_indexes_share_the_lag_as_they_share_the_reads() {
     let options = SceneOptions::default();
     let schema =
         Schema::orders(100_000).with_reference_table("payments", 100_000).with_mixture("orders", "payments");
-    let mut scene = scene_of(SceneOptions { lab: LabOptions { schema, ..options.lab }, ..options }).await;
+    let lab = LabOptions { schema, parent: quiet_place(), ..options.lab };
+    let mut scene = scene_of(SceneOptions { lab, ..options }).await;
     two_cold_indexes(&mut scene, 7).await;
     two_cold_indexes(&mut scene, 5).await;
     scene.end().await;

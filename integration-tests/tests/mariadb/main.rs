@@ -25,8 +25,8 @@ const UNKNOWN: f64 = 0.15;
 const LAG: f64 = 5.0;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_table_that_does_not_fit_into_memory_owes_the_lag_that_its_reads_make() {
-    if !can_run("a_table_that_does_not_fit_into_memory_owes_the_lag_that_its_reads_make") {
+async fn an_index_that_does_not_fit_into_memory_owes_the_lag_that_its_reads_make() {
+    if !can_run("an_index_that_does_not_fit_into_memory_owes_the_lag_that_its_reads_make") {
         return;
     }
     let scene = Scene::build().await;
@@ -35,7 +35,7 @@ async fn a_table_that_does_not_fit_into_memory_owes_the_lag_that_its_reads_make(
     let since = scene.recorder.ticks().len();
     scene.lab.limit(Limit::reads(READ_IOPS)).expect("limited");
     scene.wait_for_lag(LAG).await;
-    let verdict = scene.judge("cold table", since, &Culprit::of("replay").table("orders"));
+    let verdict = scene.judge("cold index", since, &Culprit::of("replay").table("orders").index("reference"));
     assert!(verdict.right_first >= 0.95 && verdict.unknown <= UNKNOWN, "{verdict:?}");
     assert!(verdict.strangers.is_empty(), "{verdict:?}");
     scene.lab.limit(Limit::default()).expect("healed");

@@ -10,8 +10,9 @@ use blameio_databases::{Object, Resolution};
 use blameio_pipeline::{
     attribute::{
         DATNAME, DB_INDEX, DB_NAMESPACE, DB_TABLE, DISK_IO_DIRECTION, FILE_DEVICE, FILE_GENERATION,
-        FILE_INODE, FILE_KIND, FILE_PATH, INDEXRELNAME, IO_OPERATION, RELNAME, REPLICATION_CHANNEL,
-        SCHEMANAME, SYSTEM_DEVICE, THREAD_ID, THREAD_ROLE, THREAD_STATE, WORK_KIND, WORK_STAGE,
+        FILE_INDEX, FILE_INODE, FILE_KIND, FILE_PATH, INDEXRELNAME, IO_OPERATION, RELNAME,
+        REPLICATION_CHANNEL, SCHEMANAME, SYSTEM_DEVICE, THREAD_ID, THREAD_ROLE, THREAD_STATE, WORK_KIND,
+        WORK_STAGE,
     },
     metrics::{attribute, integer_attribute, key_value},
 };
@@ -37,7 +38,7 @@ pub(super) fn has_file(attributes: &[KeyValue]) -> bool {
     attribute(attributes, FILE_PATH).is_some() || integer_attribute(attributes, FILE_INODE).is_some()
 }
 
-/// Identity of a raw series: metric, file, thread or role, operation or state, device, stage. A fingerprint of them, keyed
+/// Identity of a raw series: metric, file and the index of its pages, thread or role, operation or state, device, stage. A fingerprint of them, keyed
 /// by chance, because there are several for each file that is in use, and in words they take ten times the room. That two
 /// of a million are the same is less likely than 10^-26.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,6 +53,7 @@ impl RawKey {
             attribute(attributes, FILE_DEVICE),
             inode,
             integer_attribute(attributes, FILE_GENERATION),
+            attribute(attributes, FILE_INDEX),
             // Of files that are known by nothing else: log records name no inode.
             if inode.is_none() { attribute(attributes, FILE_PATH) } else { None },
         );

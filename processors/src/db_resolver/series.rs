@@ -9,7 +9,7 @@ use std::{
 
 use blameio_databases::CatalogReader;
 use blameio_pipeline::{
-    attribute::FILE_PATH,
+    attribute::{FILE_INDEX, FILE_PATH},
     metrics::{MetricsBuilder, PointTime, attribute, is_ended, number},
     signal::{self, Metric as Definition},
 };
@@ -368,10 +368,12 @@ fn hash(series: &(usize, SeriesKey)) -> u64 {
 /// `None` while the catalog still looks the file up: the point is left where it is, and what it grew by is counted
 /// when the file has a name.
 pub(super) fn resolve(attributes: &[KeyValue], catalog: &CatalogReader) -> Option<Arc<Resolved>> {
-    match attribute(attributes, FILE_PATH) {
-        Some(path) => Resolved::of(&catalog.resolve(path), path).map(Arc::new),
-        None => Some(Arc::default()),
-    }
+    let Some(path) = attribute(attributes, FILE_PATH) else { return Some(Arc::default()) };
+    let resolution = match attribute(attributes, FILE_INDEX) {
+        Some(index) => catalog.resolve_pages(path, index),
+        None => catalog.resolve(path),
+    };
+    Resolved::of(&resolution, path).map(Arc::new)
 }
 
 #[expect(

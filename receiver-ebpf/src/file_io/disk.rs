@@ -10,18 +10,18 @@ use super::{
     clock::{Moment, Start},
     refresh::Refresh,
 };
-use crate::{DeviceRow, FileId, Operation, Snapshot};
+use crate::{DeviceRow, FileId, Operation, PageIndex, Snapshot};
 
 /// The kernel writes back what has been dirty for 30 s, and looks every 5 s (`vm.dirty_expire_centisecs`,
 /// `vm.dirty_writeback_centisecs`). Pages that were not written in twice as long were dropped, or written together with
 /// others.
 const DIRTY: Duration = Duration::from_secs(40);
 
-/// Server, critical thread, role.
-type Who = (u16, Option<u32>, u8);
+/// Whose pages, and server, critical thread, role.
+pub(super) type Who = (PageIndex, u16, Option<u32>, u8);
 
 /// File, and who answers for it.
-pub(super) type DiskKey = (FileId, u16, Option<u32>, u8);
+pub(super) type DiskKey = (FileId, Who);
 
 /// Cumulative.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -137,7 +137,8 @@ impl DiskAccount {
     }
 
     fn take_row(&mut self, row: &DeviceRow, now: Instant, moment: Moment) {
-        let key = (row.file, row.server, row.tid, row.role);
+        let who = (row.index, row.server, row.tid, row.role);
+        let key = (row.file, who);
         let counters = Counters {
             operations: row.operations,
             bytes: row.bytes,
@@ -150,7 +151,7 @@ impl DiskAccount {
             self.dirtied
                 .entry(row.file)
                 .or_insert_with(|| Dirtied { who: HashMap::new(), since: now, last: Vec::new() })
-                .add((row.server, row.tid, row.role), delta.dirtied, now);
+                .add(who, delta.dirtied, now);
         }
         if delta.operations == 0 && delta.bytes == 0 && delta.time_ns == 0 {
             return;
@@ -171,18 +172,18 @@ impl DiskAccount {
         let sum: u64 = shares.iter().map(|(_, weight)| weight).sum();
         let largest = shares.iter().max_by_key(|(_, weight)| weight).map(|(who, _)| *who);
         let mut left = delta.bytes;
-        for ((server, tid, role), weight) in shares {
+        for (who, weight) in shares {
             let part = *weight as f64 / sum as f64;
             let bytes = u128::from(delta.bytes) * u128::from(*weight) / u128::from(sum.max(1));
             let bytes = u64::try_from(bytes).unwrap_or(u64::MAX).min(left);
             left -= bytes;
-            let disk = self.total((file, *server, *tid, *role), moment);
+            let disk = self.total((file, *who), moment);
             disk.written += bytes;
             disk.operations += delta.operations as f64 * part;
             disk.seconds += delta.time_ns as f64 / 1e9 * part;
         }
-        if let Some((server, tid, role)) = largest {
-            self.total((file, server, tid, role), moment).written += left;
+        if let Some(who) = largest {
+            self.total((file, who), moment).written += left;
         }
     }
 
@@ -191,7 +192,7 @@ impl DiskAccount {
         let rows: HashSet<_> = snapshot
             .device
             .iter()
-            .map(|row| ((row.file, row.server, row.tid, row.role), row.operation))
+            .map(|row| ((row.file, (row.index, row.server, row.tid, row.role)), row.operation))
             .collect();
         let keys: HashSet<DiskKey> = rows.iter().map(|(key, _)| *key).collect();
         let hosts: HashSet<FileId> = snapshot.write_back.iter().map(|row| row.host).collect();

@@ -11,6 +11,7 @@ fn row(role: u8, operation: Operation, bytes: u64, dirtied_bytes: u64) -> Device
     let operations = u64::from(bytes > 0);
     DeviceRow {
         file: FILE,
+        index: PageIndex::None,
         server: 0,
         tid: None,
         role,
@@ -42,7 +43,7 @@ fn take(
 }
 
 fn of(found: &[(DiskKey, Disk)], role: u8) -> Disk {
-    found.iter().find(|(key, _)| key.3 == role).map(|(_, disk)| *disk).unwrap_or_default()
+    found.iter().find(|(key, _)| key.1.3 == role).map(|(_, disk)| *disk).unwrap_or_default()
 }
 
 #[test]
@@ -109,7 +110,7 @@ fn a_row_that_comes_back_begins_at_0_and_one_that_is_gone_ends() {
     );
     assert_eq!(of(&found, 1).read, 600);
     let gone: Vec<_> = account.missing(&Snapshot::default()).into_iter().map(|(key, _)| key).collect();
-    assert_eq!(gone, [(FILE, 0, None, 1)]);
+    assert_eq!(gone, [(FILE, (PageIndex::None, 0, None, 1))]);
     assert_eq!(account.files().count(), 0);
 }
 

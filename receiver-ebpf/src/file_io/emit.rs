@@ -10,7 +10,7 @@ use std::{
 use blameio_config::ComponentId;
 use blameio_pipeline::{
     ServerIdentity,
-    attribute::{DISK_IO_DIRECTION, FILE_PATH, IO_OPERATION},
+    attribute::{DISK_IO_DIRECTION, FILE_PATH},
     machine::host_resource,
     metrics::{MetricsBuilder, PointTime, key_value},
     signal,
@@ -26,13 +26,13 @@ use super::{
     leaf::Leaves,
     others::Others,
     points::{
-        IoKey, ThreadKey, disk_attributes, histogram, identity_attributes, io_attributes, leaf_attribute,
-        thread_attributes,
+        DurationKey, IoKey, ThreadKey, disk_attributes, duration_attributes, histogram, identity_attributes,
+        io_attributes, leaf_attribute, thread_attributes,
     },
     refresh::Refresh,
     watch::Watch,
 };
-use crate::{CostRow, DurationRow, FileId, IoRow, Operation, Probes, Snapshot, ThreadRow};
+use crate::{CostRow, DurationRow, FileId, IoRow, Probes, Snapshot, ThreadRow};
 
 const SCOPE: &str = "blameio/file_io";
 
@@ -60,7 +60,7 @@ pub(super) struct Emitter {
     io: HashMap<IoKey, Last>,
     /// With the disk that the first point named: a series keeps its attributes.
     threads: HashMap<ThreadKey, (Last, Option<Arc<str>>)>,
-    durations: HashMap<(FileId, u16, Operation), Last>,
+    durations: HashMap<DurationKey, Last>,
     disk: DiskAccount,
     leaves: Leaves,
     /// The disks of files; of those that are known.
@@ -132,7 +132,7 @@ impl Emitter {
             }
         }
         for (key, disk, start) in self.disk.take(snapshot, &self.refresh, Instant::now(), moment) {
-            if let Some(builder) = builder(&mut builders, key.1) {
+            if let Some(builder) = builder(&mut builders, key.1.1) {
                 self.disk(&key, (&disk, moment.since(start)), builder, (watch, probes));
             }
         }
@@ -192,7 +192,7 @@ impl Emitter {
     }
 
     fn io(&mut self, row: &IoRow, moment: Moment, builder: &mut MetricsBuilder, probes: &mut Probes) {
-        let key = (row.file, row.server, row.tid, row.role, row.operation);
+        let key = (row.file, row.index, row.server, row.tid, row.role, row.operation);
         let (last, moved) = Last::after(self.io.get(&key), (row.operations, row.time_ns), moment);
         if !moved && !self.refresh.is_due(&key) {
             return;
@@ -219,7 +219,7 @@ impl Emitter {
         builder: &mut MetricsBuilder,
         (watch, probes): (&Watch, &mut Probes),
     ) {
-        let key = (row.tid, row.state, row.file);
+        let key = (row.tid, row.state, row.file, row.index);
         let server = self.thread_servers.get(&row.tid).copied().unwrap_or_default();
         let known = self.threads.get(&key);
         let (last, moved) = Last::after(known.map(|(last, _)| last), (0, row.ns), moment);
@@ -244,14 +244,14 @@ impl Emitter {
         builder: &mut MetricsBuilder,
         probes: &mut Probes,
     ) {
-        let key = (row.file, row.server, row.operation);
+        let key = (row.file, row.index, row.server, row.operation);
         // A row that came back may have the same count.
         let (last, moved) = Last::after(self.durations.get(&key), (row.count, row.sum_ns), moment);
         if !moved && !self.refresh.is_due(&key) {
             return;
         }
         self.durations.insert(key, last);
-        let mut attributes = vec![key_value(IO_OPERATION, row.operation.as_str())];
+        let mut attributes = duration_attributes(&key);
         attributes.extend(self.file_attributes(Some(row.file), row.server, probes));
         builder.histogram(
             &signal::FILE_OPERATION_DURATION,
@@ -267,7 +267,7 @@ impl Emitter {
         builder: &mut MetricsBuilder,
         (watch, probes): (&Watch, &mut Probes),
     ) {
-        let (file, server, ..) = *key;
+        let (file, (_, server, ..)) = *key;
         let mut attributes = disk_attributes(key);
         attributes.extend(self.file_attributes(Some(file), server, probes));
         for (direction, bytes) in [("read", disk.read), ("write", disk.written)] {
@@ -325,10 +325,13 @@ impl Emitter {
 
     /// Series whose rows were swept are ended, so that nobody waits for them, and forgotten.
     fn end_missing(&mut self, snapshot: &Snapshot, moment: Moment, builders: &mut [Option<MetricsBuilder>]) {
-        let io: HashSet<IoKey> =
-            snapshot.io.iter().map(|row| (row.file, row.server, row.tid, row.role, row.operation)).collect();
+        let io: HashSet<IoKey> = snapshot
+            .io
+            .iter()
+            .map(|row| (row.file, row.index, row.server, row.tid, row.role, row.operation))
+            .collect();
         for (key, last) in missing(&mut self.io, &io) {
-            let Some(builder) = builder(builders, key.1) else { continue };
+            let Some(builder) = builder(builders, key.2) else { continue };
             let mut attributes = io_attributes(&key);
             attributes.extend(self.known_attributes(key.0));
             for metric in [
@@ -341,7 +344,7 @@ impl Emitter {
             }
         }
         let threads: HashSet<ThreadKey> =
-            snapshot.threads.iter().map(|row| (row.tid, row.state, row.file)).collect();
+            snapshot.threads.iter().map(|row| (row.tid, row.state, row.file, row.index)).collect();
         for (key, (last, leaf)) in missing(&mut self.threads, &threads) {
             let Some(server) = self.thread_servers.get(&key.0) else { continue };
             let Some(builder) = builder(builders, *server) else { continue };
@@ -353,15 +356,15 @@ impl Emitter {
             builder.ended(&signal::THREAD_TIME, attributes, moment.since(last.start));
         }
         let durations: HashSet<_> =
-            snapshot.durations.iter().map(|row| (row.file, row.server, row.operation)).collect();
-        for ((file, server, operation), last) in missing(&mut self.durations, &durations) {
-            let Some(builder) = builder(builders, server) else { continue };
-            let mut attributes = vec![key_value(IO_OPERATION, operation.as_str())];
-            attributes.extend(self.known_attributes(Some(file)));
+            snapshot.durations.iter().map(|row| (row.file, row.index, row.server, row.operation)).collect();
+        for (key, last) in missing(&mut self.durations, &durations) {
+            let Some(builder) = builder(builders, key.2) else { continue };
+            let mut attributes = duration_attributes(&key);
+            attributes.extend(self.known_attributes(Some(key.0)));
             builder.ended(&signal::FILE_OPERATION_DURATION, attributes, moment.since(last.start));
         }
         for (key, start) in self.disk.missing(snapshot) {
-            let Some(builder) = builder(builders, key.1) else { continue };
+            let Some(builder) = builder(builders, key.1.1) else { continue };
             let time = moment.since(start);
             let mut attributes = disk_attributes(&key);
             attributes.extend(self.known_attributes(Some(key.0)));

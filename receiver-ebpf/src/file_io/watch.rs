@@ -6,7 +6,7 @@ use std::{
     task::Poll,
 };
 
-use blameio_pipeline::{ServerView, ThreadRole, WatchedServer};
+use blameio_pipeline::{PageFormat, ServerView, ThreadRole, WatchedServer};
 
 use crate::{ProbeError, Probes};
 
@@ -15,7 +15,7 @@ use crate::{ProbeError, Probes};
 pub(super) struct Watch {
     servers: Vec<WatchedServer>,
     views: Vec<Arc<ServerView>>,
-    processes: Told<(u16, ThreadRole)>,
+    processes: Told<(u16, ThreadRole, PageFormat)>,
     /// Roles of threads that have one of their own.
     roles: Told<ThreadRole>,
     critical: Told<u16>,
@@ -31,7 +31,13 @@ struct Told<V> {
 
 /// What is told of processes and threads; the probes, but for tests.
 pub(super) trait Watcher {
-    fn watch_process(&mut self, tgid: u32, server: u16, role: u8) -> Result<(), ProbeError>;
+    fn watch_process(
+        &mut self,
+        tgid: u32,
+        server: u16,
+        role: u8,
+        pages: PageFormat,
+    ) -> Result<(), ProbeError>;
     fn forget_process(&mut self, tgid: u32);
     fn give_role(&mut self, tid: u32, role: u8) -> Result<(), ProbeError>;
     fn take_role(&mut self, tid: u32);
@@ -40,8 +46,14 @@ pub(super) trait Watcher {
 }
 
 impl Watcher for Probes {
-    fn watch_process(&mut self, tgid: u32, server: u16, role: u8) -> Result<(), ProbeError> {
-        Self::watch_process(self, tgid, server, role)
+    fn watch_process(
+        &mut self,
+        tgid: u32,
+        server: u16,
+        role: u8,
+        pages: PageFormat,
+    ) -> Result<(), ProbeError> {
+        self.watch_process_with(tgid, server, role, pages)
     }
 
     fn forget_process(&mut self, tgid: u32) {
@@ -100,7 +112,8 @@ impl Watch {
         self.views = self.servers.iter().map(WatchedServer::view).collect();
         let (mut processes, mut roles, mut critical) = (HashMap::new(), HashMap::new(), HashMap::new());
         for (server, view) in (0_u16..).zip(&self.views) {
-            processes.extend(view.processes.iter().map(|process| (process.pid, (server, process.role))));
+            let told = |role| (server, role, view.pages);
+            processes.extend(view.processes.iter().map(|process| (process.pid, told(process.role))));
             roles.extend(view.threads.iter().map(|thread| (thread.tid, thread.role)));
             critical.extend(view.critical.iter().map(|tid| (*tid, server)));
         }
@@ -110,7 +123,9 @@ impl Watch {
         self.critical.leave(&critical, |tid| kernel.forget_thread(tid));
         // Roles first: what a thread does is counted in its own role from the first operation on.
         self.roles.come(&roles, |tid, role| kernel.give_role(tid, role.code()));
-        self.processes.come(&processes, |pid, (server, role)| kernel.watch_process(pid, server, role.code()));
+        self.processes.come(&processes, |pid, (server, role, pages)| {
+            kernel.watch_process(pid, server, role.code(), pages)
+        });
         self.critical.come(&critical, |tid, _| kernel.watch_thread(tid));
     }
 
@@ -118,7 +133,7 @@ impl Watch {
     /// got is told of again.
     pub(super) fn compare(&mut self, watched: &[(u32, u16, u8)], roles: &[(u32, u8)]) {
         let watched: HashSet<_> = watched.iter().copied().collect();
-        self.processes.known.retain(|pid, (server, role)| watched.contains(&(*pid, *server, role.code())));
+        self.processes.known.retain(|pid, (server, role, _)| watched.contains(&(*pid, *server, role.code())));
         let roles: HashSet<_> = roles.iter().copied().collect();
         self.roles.known.retain(|tid, role| roles.contains(&(*tid, role.code())));
     }

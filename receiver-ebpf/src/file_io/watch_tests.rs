@@ -23,7 +23,7 @@ struct Small {
 }
 
 impl Watcher for Small {
-    fn watch_process(&mut self, tgid: u32, server: u16, role: u8) -> Result<(), ProbeError> {
+    fn watch_process(&mut self, tgid: u32, server: u16, role: u8, _: PageFormat) -> Result<(), ProbeError> {
         self.attempts += 1;
         if self.dead.contains(&tgid) {
             return Err(ProbeError::Gone { kind: "process", id: tgid });

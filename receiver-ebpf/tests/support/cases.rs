@@ -10,6 +10,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::calls::{call, plain, with_buffer, with_vector};
+use super::paged;
 use super::rings;
 use super::roads::travel;
 use super::{CASE, DIRECTORY};
@@ -80,6 +81,9 @@ pub(crate) fn play() {
         "aio_forgotten" => rings::aio_forgotten(directory),
         "aio_waits" => rings::aio_waits(directory),
         "roads" => roads(directory),
+        "pages" => paged::every_road(directory, paged::TABLESPACE),
+        "pages_of_another_name" => paged::every_road(directory, paged::PLAIN),
+        "pages_waited_for" => paged::wait_for_pages(directory),
         other => panic!("no case {other}"),
     };
     say(&format!("done {said}"));

@@ -5,6 +5,7 @@
 pub(crate) mod calls;
 pub(crate) mod cases;
 pub(crate) mod mounts;
+pub(crate) mod paged;
 pub(crate) mod rings;
 pub(crate) mod roads;
 

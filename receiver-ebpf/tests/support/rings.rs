@@ -45,26 +45,26 @@ fn files(directory: &Path) -> Files {
 }
 
 /// Memory that O_DIRECT takes.
-struct Aligned {
+pub(super) struct Aligned {
     memory: Vec<u8>,
     start: usize,
 }
 
 impl Aligned {
-    fn new(length: usize) -> Self {
+    pub(super) fn new(length: usize) -> Self {
         let memory = vec![3; length + 4096];
         let start = memory.as_ptr().align_offset(4096);
         Self { memory, start }
     }
 
-    fn block(&mut self, number: usize, size: usize) -> *mut u8 {
+    pub(super) fn block(&mut self, number: usize, size: usize) -> *mut u8 {
         let from = self.start + number * size;
         self.memory[from..from + size].as_mut_ptr()
     }
 }
 
 /// Submits all at once, waits for all, and returns the results in the order of submission.
-fn submit(ring: &mut IoUring, entries: &[squeue::Entry]) -> Vec<i32> {
+pub(super) fn submit(ring: &mut IoUring, entries: &[squeue::Entry]) -> Vec<i32> {
     for (number, entry) in (0_u64..).zip(entries) {
         #[expect(unsafe_code, reason = "the kernel reads and writes at addresses in the entry")]
         // SAFETY: every buffer of the callers outlives this call, which waits for all completions.
@@ -244,7 +244,7 @@ pub(crate) fn uring_waits(directory: &Path) -> String {
 /// `struct iocb` of include/uapi/linux/aio_abi.h, on a machine that is little-endian.
 #[repr(C)]
 #[derive(Clone, Default)]
-struct Iocb {
+pub(super) struct Iocb {
     data: u64,
     key: u32,
     flags: u32,
@@ -272,17 +272,17 @@ struct Event {
 /// Of x86: the C library does not name it.
 const IO_PGETEVENTS: libc::c_long = 333;
 
-const PREAD: u16 = 0;
-const PWRITE: u16 = 1;
+pub(super) const PREAD: u16 = 0;
+pub(super) const PWRITE: u16 = 1;
 const FSYNC: u16 = 2;
 const FDSYNC: u16 = 3;
-const PREADV: u16 = 7;
-const PWRITEV: u16 = 8;
+pub(super) const PREADV: u16 = 7;
+pub(super) const PWRITEV: u16 = 8;
 
-struct Aio(i64);
+pub(super) struct Aio(i64);
 
 impl Aio {
-    fn new() -> Option<Self> {
+    pub(super) fn new() -> Option<Self> {
         let mut context = 0_i64;
         (call(libc::SYS_io_setup, [64, address(&raw mut context), 0, 0, 0, 0]) == 0).then_some(Self(context))
     }
@@ -306,7 +306,7 @@ impl Aio {
         events.iter().map(|event| event.result).collect()
     }
 
-    fn run(&self, requests: &mut [Iocb]) -> Vec<i64> {
+    pub(super) fn run(&self, requests: &mut [Iocb]) -> Vec<i64> {
         assert_eq!(self.submit(requests), i64::try_from(requests.len()).unwrap());
         self.reap(libc::SYS_io_getevents, requests.len())
     }
@@ -318,7 +318,7 @@ impl Drop for Aio {
     }
 }
 
-fn iocb(opcode: u16, fd: RawFd, buffer: *mut u8, length: u64, offset: u64) -> Iocb {
+pub(super) fn iocb(opcode: u16, fd: RawFd, buffer: *mut u8, length: u64, offset: u64) -> Iocb {
     let buffer = address(buffer).cast_unsigned();
     Iocb { opcode, fd: fd.cast_unsigned(), buffer, length, offset, ..Iocb::default() }
 }
