@@ -19,7 +19,8 @@ pub const DB_SYSTEM_NAME: &str = "db.system.name";
 pub const DB_NAMESPACE: &str = "db.namespace";
 /// `db.table`: table name, the partition's root, `(unresolved)` or `(other)`.
 pub const DB_TABLE: &str = "db.table";
-/// `db.index`: index name; absent for the heap.
+/// `db.index`: index name; absent for the heap. Of InnoDB also `PRIMARY` or `GEN_CLUST_INDEX`, which hold the rows, and
+/// `(hidden)`, where pages are compressed or encrypted as a whole.
 pub const DB_INDEX: &str = "db.index";
 /// `datname`, as postgres_exporter has it.
 pub const DATNAME: &str = "datname";

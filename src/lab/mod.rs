@@ -44,6 +44,7 @@ pub use error::LabError;
 pub use ground_truth::GroundTruth;
 pub use interventions::{LockConflict, StoppedProcess};
 pub use options::{LabOptions, Storage};
+pub use place::directory;
 pub use processor::{Busy, Quota};
 pub use recorder::{Recorder, Row, Tick};
 pub use rival::{Rival, Scan};

@@ -37,7 +37,7 @@ impl Slow {
 }
 
 /// A directory that the servers' user can pass through. Removed when dropped.
-pub(crate) fn directory(parent: Option<&Path>) -> Result<TempDir, LabError> {
+pub fn directory(parent: Option<&Path>) -> Result<TempDir, LabError> {
     let parent = parent.map_or_else(std::env::temp_dir, Path::to_owned);
     // The kernel shows paths of processes and loop devices without symbolic links.
     let parent = parent.canonicalize().map_err(LabError::file("look at", &parent))?;

@@ -21,7 +21,7 @@ pub(super) const PROCESSES: Grant = Grant {
     probe: "SELECT trx_id FROM information_schema.innodb_trx LIMIT 1",
     mariadb: "PROCESS",
     mysql: "PROCESS",
-    lost: "the applier's thread, the roles of others and who holds a lock cannot be seen",
+    lost: "the applier's thread, the roles of others, the names of indexes and who holds a lock cannot be seen",
 };
 pub(super) const THREADS: Grant = Grant {
     probe: "SELECT thread_os_id FROM performance_schema.threads LIMIT 1",

@@ -42,7 +42,7 @@ const BASE: [&str; 13] = [
     "--skip-slave-start",
 ];
 
-/// A server: `dir/data`, `dir/log`, `dir/socket`. Dropping it stops the server and leaves the files.
+/// A server: `dir/data`, `dir/tmp`, `dir/log`, `dir/socket`. Dropping it stops the server and leaves the files.
 #[derive(Debug)]
 pub struct MariaDb {
     dir: PathBuf,
@@ -99,7 +99,7 @@ impl MariaDb {
 
     fn prepare(dir: &Path, server_id: u32, options: &[&str]) -> Result<Self, LabError> {
         let owner = server_owner();
-        for path in [dir.to_owned(), dir.join("data")] {
+        for path in [dir.to_owned(), dir.join("data"), dir.join("tmp")] {
             private_dir(&path, owner)?;
         }
         let options = [format!("--server-id={server_id}")]
@@ -127,6 +127,8 @@ impl MariaDb {
             .arg(format!("--socket={}", self.socket().display()))
             .arg(format!("--pid-file={}", self.data().join("mariadbd.pid").display()))
             .arg(format!("--port={}", self.port))
+            // A server that starts clears its directory of whatever looks like a temporary table.
+            .arg(format!("--tmpdir={}", self.dir.join("tmp").display()))
             .args(&self.options)
             // A terminal's Ctrl-C is for us.
             .process_group(0)
