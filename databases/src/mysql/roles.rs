@@ -15,7 +15,6 @@ const OF_MYSQL: &str = "SELECT thread_os_id, name, processlist_command FROM perf
 /// Names of threads, by how they begin; longer ones first. Those of connections are passed over: a thread that was just
 /// made by one is called so for a moment.
 const NAMES: &[(&str, ThreadRole)] = &[
-    ("rpl_rca_wkr", ThreadRole::Apply),
     ("rpl_rca_io", ThreadRole::Receive),
     ("ib_io_", ThreadRole::IoWorker),
     ("ib_pg_flush", ThreadRole::PageCleaner),
@@ -31,8 +30,6 @@ const NAMES: &[(&str, ThreadRole)] = &[
 
 /// Names in `performance_schema.threads`, by how they begin.
 const INSTRUMENTS: &[(&str, ThreadRole)] = &[
-    ("thread/sql/replica_worker", ThreadRole::Apply),
-    ("thread/sql/slave_worker", ThreadRole::Apply),
     ("thread/sql/replica_io", ThreadRole::Receive),
     ("thread/sql/slave_io", ThreadRole::Receive),
     ("thread/sql/one_connection", ThreadRole::Client),
@@ -46,7 +43,7 @@ const INSTRUMENTS: &[(&str, ThreadRole)] = &[
     ("thread/innodb/clone", ThreadRole::Backup),
 ];
 
-/// The one thread that replay waits for. Where workers apply, it hands out their work.
+/// A thread that replay waits for: the SQL thread, and the workers to whom it hands out its work, where there are any.
 const APPLIER: Duty = Duty { role: ThreadRole::Apply, is_critical: true };
 
 fn not_critical(role: ThreadRole) -> Duty {
@@ -59,14 +56,14 @@ fn beginning(table: &[(&str, ThreadRole)], name: &str) -> Option<Duty> {
 
 /// What a thread with this name does; `None` where the name tells nothing.
 pub(super) fn by_name(name: &str) -> Option<Duty> {
-    if name.starts_with("rpl_rca_sql") { Some(APPLIER) } else { beginning(NAMES, name) }
+    let applies = ["rpl_rca_sql", "rpl_rca_wkr"].iter().any(|applier| name.starts_with(applier));
+    if applies { Some(APPLIER) } else { beginning(NAMES, name) }
 }
 
 /// What a thread does, by `COMMAND` of MariaDB's process list.
 fn by_command(command: &str) -> Duty {
     match command {
-        "Slave_SQL" => APPLIER,
-        "Slave_worker" => not_critical(ThreadRole::Apply),
+        "Slave_SQL" | "Slave_worker" => APPLIER,
         "Slave_IO" => not_critical(ThreadRole::Receive),
         "Daemon" => not_critical(ThreadRole::Other),
         _ if command.starts_with("Binlog Dump") => not_critical(ThreadRole::Backup),
@@ -77,7 +74,10 @@ fn by_command(command: &str) -> Duty {
 /// What a thread does, by its name in MySQL's `performance_schema` and the command of its connection.
 fn by_instrument(name: &str, command: Option<&str>) -> Duty {
     match name {
-        "thread/sql/replica_sql" | "thread/sql/slave_sql" => APPLIER,
+        "thread/sql/replica_sql"
+        | "thread/sql/slave_sql"
+        | "thread/sql/replica_worker"
+        | "thread/sql/slave_worker" => APPLIER,
         _ if command.is_some_and(|command| command.starts_with("Binlog Dump")) => {
             not_critical(ThreadRole::Backup)
         }
@@ -103,21 +103,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_thread_is_the_applier_and_workers_are_not() {
+    fn replay_waits_for_the_sql_thread_and_its_workers() {
         for duty in [
             by_name("rpl_rca_sql"),
+            by_name("rpl_rca_wkr-0"),
             Some(by_command("Slave_SQL")),
+            Some(by_command("Slave_worker")),
             Some(by_instrument("thread/sql/replica_sql", Some("Query"))),
             Some(by_instrument("thread/sql/slave_sql", None)),
+            Some(by_instrument("thread/sql/replica_worker", None)),
+            Some(by_instrument("thread/sql/slave_worker", None)),
         ] {
             assert_eq!(duty, Some(APPLIER));
-        }
-        for duty in [
-            by_name("rpl_rca_wkr-0"),
-            Some(by_command("Slave_worker")),
-            Some(by_instrument("thread/sql/replica_worker", None)),
-        ] {
-            assert_eq!(duty, Some(not_critical(ThreadRole::Apply)));
         }
     }
 

@@ -1,5 +1,8 @@
 //! Where the critical threads' time went, over time: readings come at moments of their own, and a tick takes the part
-//! of each that lies between its two lag measurements. No second is taken twice.
+//! of each that lies between its two lag measurements. No second is taken twice. Several threads that apply together are
+//! taken for one: who of them waited was not in the way of who did not.
+
+use std::collections::BTreeSet;
 
 use super::{
     charges::{Doing, Spent},
@@ -33,9 +36,11 @@ impl Windows {
     /// Takes the cumulative time of the threads, and of their operations, as it was at `at`.
     pub fn read(&mut self, at: u64, points: &[ThreadPoint], operations: &[OperationPoint]) {
         let mut spent = Spent::new();
+        let mut threads = BTreeSet::new();
         for ThreadPoint { thread, doing, path, seconds } in points {
             let grown = self.counters.grow((*thread, doing.clone(), path.clone()), *seconds);
             if grown > 0.0 {
+                threads.insert(*thread);
                 *spent.entry(doing.clone()).or_default() += grown;
             }
         }
@@ -50,7 +55,11 @@ impl Windows {
         // The first reading only tells where the counters stand, and so does one after a clock that was set back.
         match self.read_at.replace(at) {
             Some(from) if from < at => {
-                shrink_to(&mut spent, seconds_between(from, at));
+                let seconds = seconds_between(from, at);
+                if threads.len() > 1 {
+                    pass_on_waits(&mut spent, seconds);
+                }
+                shrink_to(&mut spent, seconds);
                 self.spans.push(from, at, spent);
                 self.operations.push(from, at, in_flight);
             }
@@ -79,6 +88,21 @@ impl Windows {
         self.spans.forget(until);
         self.operations.forget(until);
         Taken { observed, spent, operations }
+    }
+}
+
+/// Of several threads that apply together, who waits has passed his time on to those who do not: for an earlier transaction
+/// to commit, or for work to be handed out. What is left of the waiting is when all waited.
+fn pass_on_waits(spent: &mut Spent, seconds: f64) {
+    let of = |spent: &Spent, waits: bool| -> f64 {
+        spent.iter().filter(|(doing, _)| (doing.state == "wait") == waits).map(|(_, seconds)| seconds).sum()
+    };
+    let (busy, waited) = (of(spent, false), of(spent, true));
+    let left = (seconds - busy).clamp(0.0, waited);
+    for (doing, value) in spent {
+        if doing.state == "wait" && waited > 0.0 {
+            *value *= left / waited;
+        }
     }
 }
 
@@ -139,6 +163,32 @@ mod tests {
         let taken = windows.take(2 * SECOND, 3 * SECOND);
         assert!((taken.observed - 1.0).abs() < 1e-9);
         assert!((sum(&taken.spent) - 1.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn of_threads_that_apply_together_who_waits_for_another_owes_nothing() {
+        let doing = |state: &str| Doing { state: state.into(), ..Doing::default() };
+        let point = |thread, state: &str, seconds| ThreadPoint {
+            thread,
+            doing: doing(state),
+            path: String::new(),
+            seconds: Some(seconds),
+        };
+        for (reads, expected) in
+            [([0.9, 0.0], (0.9, 0.1)), ([0.9, 0.7], (1.0, 0.0)), ([0.0, 0.0], (0.0, 1.0))]
+        {
+            let mut windows = Windows::default();
+            windows.read(SECOND, &[], &[]);
+            let points: Vec<_> = (0..)
+                .zip(reads)
+                .flat_map(|(thread, read)| [point(thread, "read", read), point(thread, "wait", 1.0 - read)])
+                .collect();
+            windows.read(2 * SECOND, &points, &[]);
+            let spent = windows.take(SECOND, 2 * SECOND).spent;
+            let of = |state: &str| spent.get(&doing(state)).copied().unwrap_or(0.0);
+            assert!((of("read") - expected.0).abs() < 1e-9, "{reads:?}: {spent:?}");
+            assert!((of("wait") - expected.1).abs() < 1e-9, "{reads:?}: {spent:?}");
+        }
     }
 
     #[test]
