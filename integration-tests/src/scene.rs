@@ -142,6 +142,8 @@ impl Scene {
     /// Starts the agent on a laboratory that is there already, whatever goes on in it.
     pub async fn watch(lab: Lab, options: SceneOptions) -> Self {
         let second = lab.replicas().get(1).map(blameio::lab::Cluster::dsn);
+        // What was built or copied before must not be written back in the middle of what is measured.
+        nix::unistd::sync();
         let replayed = Replayed::start(&lab.replica().dsn()).await.expect("the replica answers");
         let recorder = Arc::new(Recorder::default());
         let primary = lab.primary().dsn();

@@ -8,6 +8,7 @@
 )]
 
 mod pages;
+mod parallel;
 mod scene;
 
 use std::time::Duration;

@@ -9,7 +9,7 @@ use blameio::{
         mariadb::{MariaLab, MariaOptions, program},
     },
 };
-use blameio_integration_tests::scene::{configuration, start_agent};
+use blameio_integration_tests::scene::{configuration, quiet_place, start_agent};
 use blameio_receiver_ebpf::probe_support;
 
 const DEADLINE: Duration = Duration::from_mins(1);
@@ -44,7 +44,13 @@ pub(crate) fn can_run(test: &str) -> bool {
 impl Scene {
     /// Builds the laboratory and starts the agent on it.
     pub(crate) async fn build() -> Self {
-        let lab = MariaLab::build(MariaOptions::default()).await.expect("a laboratory");
+        Self::build_with(MariaOptions::default()).await
+    }
+
+    /// The same, of another laboratory.
+    pub(crate) async fn build_with(options: MariaOptions) -> Self {
+        let parent = quiet_place();
+        let lab = MariaLab::build(MariaOptions { parent, ..options }).await.expect("a laboratory");
         let recorder = Arc::new(Recorder::default());
         let configuration = configuration(&lab.replica().dsn(), Some(&lab.primary().dsn()));
         let agent = start_agent(&[configuration], &recorder).await;

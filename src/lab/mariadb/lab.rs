@@ -1,6 +1,6 @@
 //! A primary, a replica on a disk of its own, and the ways to make the replica fall behind. It judges nothing.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mysql_async::Conn;
@@ -23,6 +23,8 @@ const PRIMARY: [&str; 1] = ["--innodb-buffer-pool-size=256M"];
 /// What to build.
 #[derive(Debug, Clone)]
 pub struct MariaOptions {
+    /// Where to make the laboratory's directory; the system's temporary directory when not given.
+    pub parent: Option<PathBuf>,
     /// The replica's storage.
     pub storage: Storage,
     /// Statements that make and fill the tables.
@@ -34,6 +36,7 @@ pub struct MariaOptions {
 impl Default for MariaOptions {
     fn default() -> Self {
         Self {
+            parent: None,
             storage: Storage::Slow { bytes: disk::DEFAULT_BYTES },
             setup: orders(400_000),
             replica: Vec::new(),
@@ -79,7 +82,7 @@ pub struct MariaLab {
 impl MariaLab {
     /// Builds it: servers running, tables filled, the replica caught up.
     pub async fn build(options: MariaOptions) -> Result<Self, LabError> {
-        let dir = place::directory(None)?;
+        let dir = place::directory(options.parent.as_deref())?;
         let slow = match options.storage {
             Storage::Plain => None,
             storage => Some(Slow::create(dir.path(), storage)?),
