@@ -10,10 +10,14 @@
 mod pages;
 mod parallel;
 mod scene;
+mod stalls;
 
 use std::time::Duration;
 
-use blameio::lab::{Culprit, Limit, mariadb::MariaUpdates};
+use blameio::lab::{
+    Culprit, Limit,
+    mariadb::{MariaOptions, MariaUpdates},
+};
 use scene::{Scene, can_run};
 
 /// Changes a second.
@@ -51,7 +55,7 @@ async fn without_an_injection_nobody_is_named() {
     if !can_run("without_an_injection_nobody_is_named") {
         return;
     }
-    let scene = Scene::build().await;
+    let scene = Scene::build_with(MariaOptions::small()).await;
     let workload = scene.lab.start_workload(MariaUpdates::customers(), RATE).await.expect("a workload");
     let since = scene.recorder.ticks().len();
     let mut ticks = 0;

@@ -15,15 +15,16 @@ use blameio_receiver_ebpf::probe_support;
 const DEADLINE: Duration = Duration::from_mins(1);
 /// What was left behind at a limited rate is applied at once when the limit is gone.
 const CATCH_UP: Duration = Duration::from_mins(3);
-/// Ticks in which the agent learns what is normal, and the server has each of its 128 rollback segments in memory twice:
-/// until then their pages are read too.
-const WARM_UP_TICKS: usize = 12;
+/// Ticks in which the agent learns what is normal; on a disk that will be slow those too in which the server reads each of its
+/// 128 rollback segments twice.
+const WARM_UP_TICKS: (usize, usize) = (5, 12);
 
 /// A laboratory, the agent, and what the agent said.
 pub(crate) struct Scene {
     pub(crate) lab: MariaLab,
     pub(crate) recorder: Arc<Recorder>,
     agent: Agent,
+    warm_up_ticks: usize,
 }
 
 /// Whether these tests can run here; says loudly why not.
@@ -54,7 +55,8 @@ impl Scene {
         let recorder = Arc::new(Recorder::default());
         let configuration = configuration(&lab.replica().dsn(), Some(&lab.primary().dsn()));
         let agent = start_agent(&[configuration], &recorder).await;
-        Self { lab, recorder, agent }
+        let warm_up_ticks = if lab.disk().is_some() { WARM_UP_TICKS.1 } else { WARM_UP_TICKS.0 };
+        Self { lab, recorder, agent, warm_up_ticks }
     }
 
     /// Waits until the agent has had time to learn what is normal.
@@ -64,7 +66,7 @@ impl Scene {
             .recorder
             .wait_for(DEADLINE, |_| {
                 ticks += 1;
-                ticks >= WARM_UP_TICKS
+                ticks >= self.warm_up_ticks
             })
             .await;
         assert!(learned, "the agent measures nothing: {:?}", self.recorder.ticks());

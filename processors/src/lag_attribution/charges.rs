@@ -95,7 +95,11 @@ pub fn charges(window: &Window) -> Vec<(Owner, f64)> {
     }
     let told: f64 = window.waits.values().sum();
     if window.observed > 0.0 {
-        charge(Owner::unknown(), (window.observed - seen) + (window.elapsed - window.observed).max(0.0));
+        // A thread that ended left a part unseen: of that too the server's word is all there is.
+        let unseen = (window.elapsed - window.observed).max(0.0);
+        let told_of_it = (told - waited).clamp(0.0, unseen);
+        waited += told_of_it;
+        charge(Owner::unknown(), (window.observed - seen) + unseen - told_of_it);
     } else {
         // Without the kernel's eyes the server's word is all there is; the rest of the time is nobody's.
         waited = told.min(window.elapsed);
@@ -240,6 +244,14 @@ mod tests {
     fn time_that_no_reading_covers_is_unknown() {
         let window = Window { elapsed: 3.0, ..window(&[("cpu", "", 1.0)], &[]) };
         assert!((charged(&window, &Owner::unknown()) - 2.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn of_time_that_no_reading_covers_what_the_server_said_is_named() {
+        let window =
+            Window { elapsed: 1.0, ..window(&[("cpu", "", 0.1), ("wait", "", 0.1)], &[("paused", "", 0.8)]) };
+        assert!((charged(&window, &Owner::of(Cause::Paused)) - 0.8).abs() < 1e-9);
+        assert!((charged(&window, &Owner::unknown()) - 0.1).abs() < 1e-9);
     }
 
     #[test]
