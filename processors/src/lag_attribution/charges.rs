@@ -96,10 +96,10 @@ pub fn charges(window: &Window) -> Vec<(Owner, f64)> {
     let told: f64 = window.waits.values().sum();
     if window.observed > 0.0 {
         // A thread that ended left a part unseen: of that too the server's word is all there is.
-        let unseen = (window.elapsed - window.observed).max(0.0);
-        let told_of_it = (told - waited).clamp(0.0, unseen);
+        let unseen = (window.observed - seen) + (window.elapsed - window.observed).max(0.0);
+        let told_of_it = (told - waited).clamp(0.0, unseen.max(0.0));
         waited += told_of_it;
-        charge(Owner::unknown(), (window.observed - seen) + unseen - told_of_it);
+        charge(Owner::unknown(), unseen - told_of_it);
     } else {
         // Without the kernel's eyes the server's word is all there is; the rest of the time is nobody's.
         waited = told.min(window.elapsed);
