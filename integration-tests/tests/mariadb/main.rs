@@ -9,6 +9,7 @@
 
 mod pages;
 mod parallel;
+mod rivals;
 mod scene;
 mod stalls;
 
