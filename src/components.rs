@@ -4,7 +4,7 @@ use blameio_pipeline::Components;
 
 /// Every component of this binary.
 pub const COMPONENTS: Components = Components {
-    receivers: &[blameio_receiver_ebpf::FILE_IO, blameio_receiver::REPLICATION],
+    receivers: &[blameio_receiver_ebpf::FILE_IO, blameio_receiver::HEARTBEAT, blameio_receiver::REPLICATION],
     processors: &[blameio_processors::DB_RESOLVER, blameio_processors::LAG_ATTRIBUTION],
     exporters: &[
         blameio_exporters::BLAME_TABLE,

@@ -21,6 +21,7 @@ use crate::{
     engines::Made,
     error::DatabaseError,
     follow,
+    heartbeat::{BeatReader, BeatTable, BeatWriter},
     identity::ClusterId,
     positions::{PrimarySampler, ReplicaSampler},
     work::LogReader,
@@ -89,6 +90,16 @@ impl Database {
     /// Reads its log from its files, where it is on this host.
     pub fn log(&self) -> LogReader {
         LogReader { server: self.server(), reader: self.0.engine.log() }
+    }
+
+    /// Writes beats on it, over a session of its own that is opened when it is needed.
+    pub fn beat_writer(&self, table: BeatTable) -> BeatWriter {
+        BeatWriter { writer: self.0.engine.beats(table) }
+    }
+
+    /// Reads the beats that it shows, on the session that samplers share.
+    pub fn beat_reader(&self, schema: &str) -> BeatReader {
+        BeatReader { engine: Arc::clone(&self.0.engine), schema: schema.into() }
     }
 
     /// Asks its primary for its position, where `primary_dsn` is set.

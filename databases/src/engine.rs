@@ -10,6 +10,7 @@ use crate::{
     check::Finding,
     discover::DiscoveredServer,
     error::DatabaseError,
+    heartbeat::{BeatTable, BeatsSeen, WriteBeats},
     positions::{PrimaryPosition, ReplicaInfo, ReplicaSample},
     work::ReadLog,
 };
@@ -118,6 +119,12 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
 
     /// One look at a primary.
     async fn flushed(&self) -> Result<PrimaryPosition, DatabaseError>;
+
+    /// Who writes beats on it, over a session of their own.
+    fn beats(&self, table: BeatTable) -> Box<dyn WriteBeats>;
+
+    /// The newest beats that it shows in this schema.
+    async fn newest_beats(&self, schema: &str) -> Result<BeatsSeen, DatabaseError>;
 
     /// Who reads its log from its files; `None` where nobody can.
     fn log(&self) -> Option<Box<dyn ReadLog>>;

@@ -100,6 +100,16 @@ pub enum DatabaseError {
         /// Host and port, or socket.
         server: String,
     },
+    /// The heartbeat's table is not there, or may not be used.
+    #[error("{server}: {reason}; on the primary (a replica has it by replication) run: {sql}")]
+    Heartbeat {
+        /// Host and port, or socket.
+        server: String,
+        /// What is missing.
+        reason: String,
+        /// What mends it.
+        sql: String,
+    },
     /// The agent took its own statement back because replay waited for it.
     #[error("{purpose} was taken back because replay on {server} waited for it")]
     Yielded {
@@ -114,7 +124,7 @@ impl DatabaseError {
     /// Whether the connection is of no more use.
     pub(crate) fn is_fatal_to_connection(&self) -> bool {
         !matches!(self, Self::Query { code, .. } if !code.starts_with("57P") && !code.starts_with("08") && code.len() == 5)
-            && !matches!(self, Self::Yielded { .. })
+            && !matches!(self, Self::Yielded { .. } | Self::Heartbeat { .. })
     }
 
     /// Whether the server as a whole cannot be reached, which everybody who asks it is told.

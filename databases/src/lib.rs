@@ -3,7 +3,7 @@
 //!
 //! Engines differ in data, not in control flow: everything here drives one trait, in `engine.rs`, and each
 //! engine has its own module with the same file names in it. Nothing here reads the kernel's probes or
-//! makes telemetry, and nothing ever writes to a server.
+//! makes telemetry. Nothing ever writes to a server but who was asked to write a heartbeat, in `heartbeat.rs`.
 #![forbid(unsafe_code)]
 
 mod backoff;
@@ -16,6 +16,7 @@ mod engines;
 pub mod error;
 pub mod extension;
 mod follow;
+pub mod heartbeat;
 mod identity;
 mod locate;
 pub mod mysql;
@@ -32,6 +33,7 @@ pub use database::Database;
 pub use discover::{DiscoveredServer, discover};
 pub use error::DatabaseError;
 pub use extension::{DATABASE, DatabaseExtension, DatabaseSettings, database};
+pub use heartbeat::{Beat, BeatReader, BeatTable, BeatWriter, BeatsSeen, NotWritable, Written};
 pub use positions::{
     ApplyWait, PrimaryPosition, PrimarySampler, ReplicaInfo, ReplicaSample, ReplicaSampler, WaitKind,
 };

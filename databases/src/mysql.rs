@@ -9,6 +9,7 @@ pub mod discover;
 pub(crate) mod dsn;
 mod filename;
 mod grants;
+mod heartbeat;
 mod indexes;
 mod link;
 mod locate;
@@ -40,6 +41,7 @@ use crate::{
     engine::{Duty, Engine, Tasks},
     engines::Made,
     error::DatabaseError,
+    heartbeat::{BeatTable, BeatsSeen, WriteBeats},
     identity::ClusterId,
     locate::Place,
     positions::{PrimaryPosition, ReplicaInfo, ReplicaSample},
@@ -181,6 +183,15 @@ impl Engine for MySql {
 
     async fn flushed(&self) -> Result<PrimaryPosition, DatabaseError> {
         self.positions.written(&self.link).await
+    }
+
+    fn beats(&self, table: BeatTable) -> Box<dyn WriteBeats> {
+        Box::new(heartbeat::Writer::new(self.link.clone(), table))
+    }
+
+    async fn newest_beats(&self, schema: &str) -> Result<BeatsSeen, DatabaseError> {
+        self.sampled.store(true, Ordering::Relaxed);
+        heartbeat::newest(&self.link, schema).await
     }
 
     fn log(&self) -> Option<Box<dyn ReadLog>> {

@@ -12,6 +12,7 @@ pub mod discover;
 pub(crate) mod dsn;
 mod former;
 mod grants;
+mod heartbeat;
 mod hypertables;
 mod link;
 mod locate;
@@ -47,6 +48,7 @@ use crate::{
     engine::{Duty, Engine, Tasks},
     engines::Made,
     error::DatabaseError,
+    heartbeat::{BeatTable, BeatsSeen, WriteBeats},
     identity::ClusterId,
     locate::Place,
     positions::{PrimaryPosition, ReplicaInfo, ReplicaSample},
@@ -200,6 +202,15 @@ impl Engine for PostgreSql {
 
     async fn flushed(&self) -> Result<PrimaryPosition, DatabaseError> {
         positions::flushed(&self.link, &self.cluster).await
+    }
+
+    fn beats(&self, table: BeatTable) -> Box<dyn WriteBeats> {
+        Box::new(heartbeat::Writer::new(Arc::clone(&self.link), table))
+    }
+
+    async fn newest_beats(&self, schema: &str) -> Result<BeatsSeen, DatabaseError> {
+        self.sampled.store(true, Ordering::Relaxed);
+        heartbeat::newest(&self.link, schema).await
     }
 
     fn log(&self) -> Option<Box<dyn ReadLog>> {

@@ -77,6 +77,10 @@ pub const REPLICATION_UPSTREAM: &str = "blameio.replication.upstream";
 pub const REPLICATION_SLOT: &str = "blameio.replication.slot";
 /// Timeline id.
 pub const REPLICATION_TIMELINE: &str = "blameio.replication.timeline";
+/// Who writes the beats that a delay is taken from: a database and the host of the agent that writes to it.
+pub const HEARTBEAT_WRITER: &str = "blameio.heartbeat.writer";
+/// By which clocks a heartbeat's delay is measured: agent (one clock), wall (those of two hosts).
+pub const HEARTBEAT_CLOCK: &str = "blameio.heartbeat.clock";
 /// Why seconds are owed: replay, cpu, lock, …
 pub const BLAME_CAUSE: &str = "blameio.blame.cause";
 /// Who competes, when it is not this server: another instance, a cgroup, a command.

@@ -85,6 +85,10 @@ metrics! {
     REPLICATION_STATUS = "blameio.replication.status", "{state}", Gauge, [REPLICATION_CHANNEL, REPLICATION_STATE];
     /// 1; its attributes tell the upstream, slot, timeline, source of the lag and its freshness.
     REPLICATION_INFO = "blameio.replication.info", "{info}", Gauge, [REPLICATION_CHANNEL, REPLICATION_UPSTREAM, REPLICATION_SLOT, REPLICATION_TIMELINE, LAG_SOURCE, LAG_FRESHNESS];
+    /// How long a beat, a row written on a primary, takes to be seen on this replica, or is already missing there. It grows while the link is cut.
+    HEARTBEAT_DELAY = "blameio.heartbeat.delay", "s", Gauge, [HEARTBEAT_WRITER, HEARTBEAT_CLOCK];
+    /// 1; its attributes tell whether the delay is measured now, and by which clocks.
+    HEARTBEAT_INFO = "blameio.heartbeat.info", "{info}", Gauge, [HEARTBEAT_WRITER, HEARTBEAT_CLOCK, LAG_FRESHNESS];
     /// Seconds of the present lag that an object and cause owe; the points of a channel sum to its lag.
     LAG_BLAME = "blameio.lag.blame", "s", Gauge, [REPLICATION_CHANNEL, BLAME_CAUSE, BLAME_CULPRIT, THREAD_ROLE, DB_NAMESPACE, DB_TABLE, DB_INDEX, FILE_KIND];
     /// Seconds ever charged to an object and cause.

@@ -19,6 +19,7 @@ fn failed(error: &DatabaseError) -> Finding {
         DatabaseError::Connect { remedy, .. }
         | DatabaseError::Refused { remedy, .. }
         | DatabaseError::Query { remedy, .. }
+        | DatabaseError::Heartbeat { sql: remedy, .. }
         | DatabaseError::NotConfigured { remedy, .. } => remedy.clone(),
         DatabaseError::AnotherCluster { .. }
         | DatabaseError::InRecovery { .. }

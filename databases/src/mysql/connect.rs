@@ -31,7 +31,21 @@ pub(super) const UNKNOWN_VARIABLE: u16 = 1193;
 const LIMITS: &[&str] = &["SET SESSION max_statement_time = 0.8", "SET SESSION max_execution_time = 800"];
 /// A lock that is not granted at once is not worth waiting for; nothing here asks for one on a table of anybody's.
 const CAREFUL: &[&str] = &["SET SESSION TRANSACTION READ ONLY", "SET SESSION lock_wait_timeout = 1"];
+const CAREFUL_TO_WRITE: &[&str] = &[
+    "SET SESSION autocommit = 1",
+    "SET SESSION lock_wait_timeout = 1",
+    "SET SESSION innodb_lock_wait_timeout = 1",
+];
 const WHO: &str = "SELECT CONNECTION_ID(), VERSION(), @@version_comment, @@server_id, CURRENT_USER()";
+
+/// What a session is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Looking; it may not write.
+    Read,
+    /// Writing beats.
+    Write,
+}
 
 /// What a server said of itself when a session was opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,11 +106,11 @@ fn text(value: &Value) -> Option<String> {
 }
 
 impl Session {
-    pub(super) async fn open(dsn: &Dsn) -> Result<Self, DatabaseError> {
+    pub(super) async fn open(dsn: &Dsn, access: Access) -> Result<Self, DatabaseError> {
         let server: Arc<str> = dsn.server().into();
         // Authorities are read from files, which may take its time and says nothing of the server.
         let options = options(dsn, dsn.tls).await?;
-        let opened = timeout(CONNECT, Self::opened(dsn, options, &server)).await;
+        let opened = timeout(CONNECT, Self::opened(dsn, options, &server, access)).await;
         opened.unwrap_or_else(|_| {
             Err(DatabaseError::Connect {
                 server: server.to_string(),
@@ -106,7 +120,12 @@ impl Session {
         })
     }
 
-    async fn opened(dsn: &Dsn, given: Opts, server: &Arc<str>) -> Result<Self, DatabaseError> {
+    async fn opened(
+        dsn: &Dsn,
+        given: Opts,
+        server: &Arc<str>,
+        access: Access,
+    ) -> Result<Self, DatabaseError> {
         let conn = match Conn::new(given).await {
             // The server has no TLS, and none is insisted on.
             Err(Error::Driver(DriverError::NoClientSslFlagFromServer)) if dsn.tls == TlsMode::Preferred => {
@@ -124,7 +143,11 @@ impl Session {
         };
         let mut session = Self { conn, server: Arc::clone(server), about: Arc::new(unknown) };
         let refused = |error: Error| refusal(dsn, &error);
-        for sql in CAREFUL {
+        let careful = match access {
+            Access::Read => CAREFUL,
+            Access::Write => CAREFUL_TO_WRITE,
+        };
+        for sql in careful {
             session.query(sql).await.map_err(refused)?;
         }
         for sql in LIMITS {
@@ -156,6 +179,11 @@ impl Session {
             Some(conn) => conn.query(sql).await,
             None => Err(Error::Driver(DriverError::ConnectionClosed)),
         }
+    }
+
+    /// How many rows the last statement changed.
+    pub(super) fn changed(&self) -> u64 {
+        self.conn.as_ref().map_or(0, Conn::affected_rows)
     }
 
     /// Asks. Where the answer says so, the session is of no more use.

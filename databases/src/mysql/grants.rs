@@ -58,7 +58,7 @@ pub(super) fn all(about: &About) -> String {
 }
 
 /// An account as SQL needs it.
-fn account(about: &About) -> String {
+pub(super) fn account(about: &About) -> String {
     match about.account.rsplit_once('@') {
         Some((user, host)) => format!("{}@{}", quote(user), quote(host)),
         None => quote(&about.account),

@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{
     binlogs::Binlogs,
-    connect::{ANSWER, About, Answer, Session, late},
+    connect::{ANSWER, About, Access, Answer, Session, late},
     dsn::Dsn,
 };
 use crate::{backoff::Backoff, error::DatabaseError, positions::Middle};
@@ -37,7 +37,7 @@ pub(super) struct Asked {
 }
 
 /// How a server is asked.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Link(Arc<Inner>);
 
 #[derive(Debug)]
@@ -75,6 +75,11 @@ impl Link {
             about: Mutex::default(),
             upstream,
         }))
+    }
+
+    /// The extension's id.
+    pub(super) fn name(&self) -> &str {
+        &self.0.name
     }
 
     pub(super) fn is_declared(&self) -> bool {
@@ -143,6 +148,12 @@ impl Link {
         asking.await.unwrap_or_else(|_| Err(self.0.unknown("the extension has been shut down")))
     }
 
+    /// Opens a session of the caller's own for writing beats.
+    pub(super) async fn open_for_beats(&self) -> Result<Session, DatabaseError> {
+        self.0.looked_for().await;
+        self.0.open(Access::Write).await
+    }
+
     /// Asks for exactly one row.
     pub(super) async fn row(
         &self,
@@ -202,7 +213,7 @@ impl Inner {
         *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         let mut session = match kept.take() {
             Some(session) => session,
-            None => self.open().await?,
+            None => self.open(Access::Read).await?,
         };
         if let Err(error) = self.is_meant(&session) {
             self.backoff.failed(&error);
@@ -228,7 +239,7 @@ impl Inner {
         }
     }
 
-    async fn open(&self) -> Result<Session, DatabaseError> {
+    async fn open(&self, access: Access) -> Result<Session, DatabaseError> {
         if self.closed.load(Ordering::Relaxed) {
             return Err(self.unknown("the extension has been shut down"));
         }
@@ -244,13 +255,15 @@ impl Inner {
         let order = std::iter::once(preferred).chain((0..dsns.len()).filter(|at| *at != preferred));
         let mut first = None;
         for at in order {
-            let opened = Session::open(&dsns[at]).await;
+            let opened = Session::open(&dsns[at], access).await;
             match opened.and_then(|session| self.is_meant(&session).map(|()| session)) {
                 Ok(session) => {
                     self.preferred.store(at, Ordering::Relaxed);
                     self.backoff.opened();
-                    let about = Arc::clone(&session.about);
-                    *self.about.lock().unwrap_or_else(PoisonError::into_inner) = Some(about);
+                    if access == Access::Read {
+                        let about = Arc::clone(&session.about);
+                        *self.about.lock().unwrap_or_else(PoisonError::into_inner) = Some(about);
+                    }
                     return Ok(session);
                 }
                 // Of another server the rest matter: one of them should have been the one.

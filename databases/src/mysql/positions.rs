@@ -36,7 +36,7 @@ const APPLIER: &str = "SELECT thread_os_id, processlist_id FROM performance_sche
      WHERE name IN ('thread/sql/replica_sql', 'thread/sql/slave_sql')";
 
 /// What the server calls a statement that it does not understand.
-const SYNTAX: &str = "1064";
+pub(super) const SYNTAX: &str = "1064";
 /// How often the SQL thread is looked for: while it is not known, and while it may be another one.
 const LOOK_FOR_APPLIER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 

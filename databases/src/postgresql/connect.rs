@@ -3,6 +3,7 @@
 //! Answers and errors name what was asked for, never the statement.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     error::Error as _,
     sync::{
@@ -58,19 +59,26 @@ pub(super) struct Limits {
     pub(super) statement_ms: u32,
     /// How long an answer may take: above the server's own timeout, for when the server is gone.
     pub(super) answer: Duration,
+    /// Whether it may write; then no standby is waited for, and what the server says of read-only transactions stands.
+    pub(super) writes: bool,
 }
 
 /// Of the kept session: who looks at positions has no use for what comes after a second.
-pub(super) const LOOKS: Limits = Limits { statement_ms: 800, answer: Duration::from_millis(900) };
+pub(super) const LOOKS: Limits =
+    Limits { statement_ms: 800, answer: Duration::from_millis(900), writes: false };
 /// Of a session that reads a catalog.
-pub(super) const READING: Limits = Limits { statement_ms: 1_000, answer: Duration::from_millis(2_500) };
+pub(super) const READING: Limits =
+    Limits { statement_ms: 1_000, answer: Duration::from_millis(2_500), writes: false };
+/// Of the session that writes beats.
+pub(super) const WRITING: Limits = Limits { writes: true, ..LOOKS };
 
 /// What a session is started with. A lock that is not granted at once is not worth waiting for, and a statement
 /// that takes a second holds up replay. As parameters of the start and never by `SET`: a pooler that shares its
 /// server sessions refuses them, where `SET` would change the sessions of the application.
 fn options(dsn: &Dsn, limits: &Limits) -> String {
+    let access = if limits.writes { "synchronous_commit=local" } else { "default_transaction_read_only=on" };
     let own = format!(
-        "-c default_transaction_read_only=on -c statement_timeout={} -c lock_timeout=100 \
+        "-c {access} -c statement_timeout={} -c lock_timeout=100 \
          -c idle_in_transaction_session_timeout=5000 -c max_parallel_workers_per_gather=0 -c jit=off \
          -c search_path=pg_catalog",
         limits.statement_ms
@@ -109,7 +117,7 @@ pub(super) struct Session {
     pub(super) startup: AtomicU32,
     /// The cluster's system identifier, once it was asked for.
     pub(super) cluster: cluster::Asked,
-    statements: Mutex<HashMap<&'static str, Statement>>,
+    statements: Mutex<HashMap<Cow<'static, str>, Statement>>,
     /// Names of schemas by oid, as far as they were asked for.
     schemas: Mutex<HashMap<u32, Arc<str>>>,
 }
@@ -177,7 +185,7 @@ impl Session {
             })??;
         let backend = answer.read::<i32>(0)?.cast_unsigned();
         let version = answer.read::<i32>(1)?.cast_unsigned();
-        if !answer.read::<bool>(2)? {
+        if !limits.writes && !answer.read::<bool>(2)? {
             // A pooler may be told to drop what it does not know.
             return Err(DatabaseError::Refused {
                 server: server.to_string(),
@@ -258,15 +266,16 @@ impl Session {
     pub(super) async fn rows(
         &self,
         purpose: &'static str,
-        sql: &'static str,
+        sql: impl Into<Cow<'static, str>>,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Answer>, DatabaseError> {
+        let sql = sql.into();
         let asking = async {
-            let prepared = self.statements.lock().unwrap_or_else(PoisonError::into_inner).get(sql).cloned();
+            let prepared = self.statements.lock().unwrap_or_else(PoisonError::into_inner).get(&sql).cloned();
             let statement = match prepared {
                 Some(statement) => statement,
                 None => {
-                    let statement = self.client.prepare(sql).await?;
+                    let statement = self.client.prepare(&sql).await?;
                     let mut statements = self.statements.lock().unwrap_or_else(PoisonError::into_inner);
                     statements.insert(sql, statement.clone());
                     statement

@@ -5,8 +5,9 @@
 //! leads somewhere and no question is left behind that nobody watches.
 
 use std::{
+    borrow::Cow,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tokio::{sync::watch, time::timeout};
@@ -14,14 +15,22 @@ use tokio_postgres::types::ToSql;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    connect::{Answer, LOOKS, READING, Session},
+    connect::{Answer, LOOKS, READING, Session, WRITING},
     dsn::Dsn,
     reach::Reach,
 };
-use crate::error::DatabaseError;
+use crate::{error::DatabaseError, positions::Middle};
 
 /// How long the kept session may be idle.
 const IDLE: Duration = Duration::from_secs(15);
+
+/// An answer, and the middle of its round trip.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) rows: Vec<Answer>,
+    pub(super) monotonic: Instant,
+    pub(super) at: SystemTime,
+}
 
 type Opened = Result<Arc<Session>, DatabaseError>;
 
@@ -79,6 +88,12 @@ impl Link {
         self.reach.open(&READING, database).await
     }
 
+    /// Opens a session of the caller's own for writing beats.
+    pub(super) async fn open_for_beats(&self) -> Result<Session, DatabaseError> {
+        self.reach.looked_for(WRITING.answer).await;
+        self.reach.open(&WRITING, None).await
+    }
+
     /// The kept session, opened if need be.
     pub(super) async fn session(&self) -> Opened {
         self.reach.looked_for(LOOKS.answer).await;
@@ -113,9 +128,20 @@ impl Link {
     pub(super) async fn rows(
         &self,
         purpose: &'static str,
-        sql: &'static str,
+        sql: impl Into<Cow<'static, str>>,
         parameters: &[i32],
     ) -> Result<Vec<Answer>, DatabaseError> {
+        self.asked(purpose, sql, parameters).await.map(|asked| asked.rows)
+    }
+
+    /// The same, and when it was asked, whoever had to be waited for before.
+    pub(super) async fn asked(
+        &self,
+        purpose: &'static str,
+        sql: impl Into<Cow<'static, str>>,
+        parameters: &[i32],
+    ) -> Result<Asked, DatabaseError> {
+        let sql = sql.into();
         let session = self.session().await?;
         let turn = match timeout(LOOKS.answer, session.turn()).await {
             Ok(turn) => turn?,
@@ -126,7 +152,9 @@ impl Link {
         let asking = tokio::spawn(async move {
             let parameters: Vec<_> =
                 parameters.iter().map(|parameter| parameter as &(dyn ToSql + Sync)).collect();
+            let middle = Middle::begin();
             let rows = asked.rows(purpose, sql, &parameters).await;
+            let (monotonic, at) = middle.end();
             match &rows {
                 Err(error) if error.is_fatal_to_connection() => {
                     if matches!(error, DatabaseError::Timeout { .. }) {
@@ -137,7 +165,7 @@ impl Link {
                 _ => reach.answered(),
             }
             drop(turn);
-            rows
+            rows.map(|rows| Asked { rows, monotonic, at })
         });
         asking.await.unwrap_or_else(|_| Err(session.lost()))
     }
