@@ -22,8 +22,8 @@ use super::{
 use crate::{
     error::DatabaseError,
     heartbeat::{
-        Beat, BeatTable, BeatsSeen, MOST_WRITERS, NotWritable, WriteBeats, Written, committed, micros, signed,
-        time,
+        Beat, BeatTable, BeatsSeen, MOST_WRITERS, NotWritable, WriteBeats, Written, committed, micros,
+        signed, time,
     },
 };
 
@@ -115,11 +115,7 @@ impl Writer {
         let mut session = self.link.open_for_beats().await?;
         let format = session.rows(ROLE, "SELECT @@session.binlog_format").await??;
         let format = format.first().and_then(|row| row.at(0));
-        Ok(Open {
-            session,
-            logs_rows: format.is_some_and(|format| format != "STATEMENT"),
-            replica: None,
-        })
+        Ok(Open { session, logs_rows: format.is_some_and(|format| format != "STATEMENT"), replica: None })
     }
 
     async fn beat(&self, open: &mut Open, beat: &Beat) -> Result<Written, Failed> {
@@ -201,7 +197,8 @@ impl WriteBeats for Writer {
         let mut open = self.opened().await?;
         let asked = self.beat(&mut open, beat).await;
         let about = std::sync::Arc::clone(&open.session.about);
-        if !matches!(asked, Err(Failed::Session(_))) {
+        // What an account is granted on all databases is seen by new sessions only.
+        if asked.is_ok() {
             self.open = Some(open);
         }
         asked.map_err(|failed| match failed {
@@ -289,9 +286,10 @@ fn explained(link: &Link, schema: &str, about: &About, error: DatabaseError) -> 
             ),
             all,
         ),
-        Some("1054" | "1136" | "1364") => {
-            (format!("the table {} is another one", table(schema)), format!("DROP TABLE {}; {all}", table(schema)))
-        }
+        Some("1054" | "1136" | "1364") => (
+            format!("the table {} is another one", table(schema)),
+            format!("DROP TABLE {}; {all}", table(schema)),
+        ),
         _ => return error,
     };
     DatabaseError::Heartbeat { server: link.name().to_owned(), reason, sql }
@@ -315,7 +313,10 @@ mod tests {
         let guarded = upsert("a`b", &beat, true);
         assert!(guarded.starts_with("INSERT INTO `a``b`.heartbeat (writer, run"), "{guarded}");
         assert!(guarded.contains("7, 8, 9, 10, 'o''rders\\\\@host' FROM DUAL WHERE"), "{guarded}");
-        assert!(guarded.contains("WHERE CONCAT(@@global.read_only) IN ('0', 'OFF') ON DUPLICATE"), "{guarded}");
+        assert!(
+            guarded.contains("WHERE CONCAT(@@global.read_only) IN ('0', 'OFF') ON DUPLICATE"),
+            "{guarded}"
+        );
         let plain = upsert("a", &beat, false);
         assert!(plain.contains(") VALUES ('00000000") && !plain.contains("read_only"), "{plain}");
     }

@@ -18,8 +18,8 @@ use super::{
 use crate::{
     error::DatabaseError,
     heartbeat::{
-        Beat, BeatTable, BeatsSeen, MOST_WRITERS, NotWritable, WriteBeats, Written, committed, micros, signed,
-        time,
+        Beat, BeatTable, BeatsSeen, MOST_WRITERS, NotWritable, WriteBeats, Written, committed, micros,
+        signed, time,
     },
 };
 

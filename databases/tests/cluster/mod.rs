@@ -5,7 +5,6 @@ mod port;
 pub(crate) mod wire;
 
 use std::{
-    future::Future,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::Command,
@@ -15,7 +14,7 @@ use std::{
 use blameio_config::Secret;
 use blameio_databases::{Database, DatabaseExtension, DatabaseSettings, database};
 use blameio_pipeline::Extension;
-use port::free_port;
+pub(crate) use port::free_port;
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
 
@@ -72,7 +71,7 @@ impl Cluster {
         Some(cluster)
     }
 
-    fn configure(&self, server: &Server, more: &str) {
+    pub(crate) fn configure(&self, server: &Server, more: &str) {
         let file = server.directory.join("postgresql.auto.conf");
         let old = std::fs::read_to_string(&file).unwrap_or_default();
         let (port, sockets) = (server.port, self.root.path().display());
@@ -97,7 +96,7 @@ impl Cluster {
         self.run("pg_ctl", &["-D", &server.directory.display().to_string(), "-w", "promote"]);
     }
 
-    fn command(&self, program: &str, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, program: &str, arguments: &[&str]) -> Command {
         let program = Path::new(PROGRAMS).join(program);
         let mut command = if nix::unistd::geteuid().is_root() {
             let mut command = Command::new("setpriv");
@@ -135,7 +134,7 @@ impl Cluster {
         Some(())
     }
 
-    fn run(&self, program: &str, arguments: &[&str]) {
+    pub(crate) fn run(&self, program: &str, arguments: &[&str]) {
         // Output goes to a file: the server inherits it, and a pipe would be open as long as it runs.
         let log = self.root.path().join(format!("{program}.log"));
         let file = std::fs::File::create(&log).unwrap();
@@ -245,10 +244,7 @@ where
 }
 
 /// Waits for a condition; fails at the deadline with the condition's name.
-pub(crate) async fn until<T, F: Future<Output = Option<T>>>(
-    what: &str,
-    mut condition: impl FnMut() -> F,
-) -> T {
+pub(crate) async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         if let Some(value) = condition().await {

@@ -3,12 +3,15 @@
 
 use std::time::{Duration, Instant};
 
-use super::delay::Track;
+use super::delay::{CLOSE, Track};
 
-/// Looks begin at this part of what the last beat took, so that the first one mostly comes before the beat.
-const EARLY: f64 = 0.8;
-/// Time between two looks, as a part of the beat's age: while it is known what the last took, and while it is not.
-const SPACING: (f64, f64) = (0.1, 0.2);
+/// Looks begin so much earlier than the last beat took, as a multiple of how much arrivals differ. The first look then
+/// mostly comes before the beat.
+const EARLY: f64 = 3.0;
+/// Time between looks while the beat is expected: this part of what arrivals differ by, or of what the last took.
+const FINE: (f64, f64) = (0.5, 0.03);
+/// Time between looks, as a part of the beat's age: for a beat that is late, and where it is not known what they take.
+const COARSE: (f64, f64) = (0.1, 0.2);
 /// Looks are never closer; the timer's resolution.
 pub(super) const CLOSEST: Duration = Duration::from_millis(1);
 
@@ -23,16 +26,21 @@ pub(super) struct Bounds {
 
 /// When to look for the beat that was written at `missing`, after a look at `looked`.
 pub(super) fn due(track: &Track, missing: Instant, looked: Option<Instant>, bounds: Bounds) -> Instant {
-    let (early, spacing) = match track.took {
-        Some(took) if track.is_close => (took.mul_f64(EARLY), SPACING.0),
-        _ => (Duration::ZERO, SPACING.1),
-    };
-    let first = missing + early;
-    match looked {
-        Some(looked) if looked >= first => {
-            let age = looked.saturating_duration_since(missing);
-            looked + age.mul_f64(spacing).min(bounds.most).max(bounds.least)
+    let age = looked.map_or(Duration::ZERO, |looked| looked.saturating_duration_since(missing));
+    let (first, spacing) = match track.took {
+        // One look tells it well enough.
+        Some(took) if track.is_close && took <= CLOSE.0 => (took, age.mul_f64(COARSE.0)),
+        Some(took) if track.is_close => {
+            let early = track.jitter.mul_f64(EARLY) + CLOSEST;
+            let is_expected = age <= took + early;
+            let fine = track.jitter.mul_f64(FINE.0).max(took.mul_f64(FINE.1));
+            (took.saturating_sub(early), if is_expected { fine } else { age.mul_f64(COARSE.0) })
         }
+        _ => (Duration::ZERO, age.mul_f64(COARSE.1)),
+    };
+    let first = missing + first;
+    match looked {
+        Some(looked) if looked >= first => looked + spacing.min(bounds.most).max(bounds.least),
         _ => first,
     }
 }
@@ -70,12 +78,21 @@ mod tests {
 
     #[test]
     fn at_rest_there_are_few_looks_and_the_delay_is_close() {
-        let (looks, found) = follow(&[20; 50]);
-        assert!(found.iter().all(|found| (19..=22).contains(found)), "{found:?}");
-        assert!(looks <= 50 * 5, "{looks} looks at 50 beats");
-        let (looks, found) = follow(&[1; 50]);
-        assert!(found.iter().all(|found| *found <= 2), "{found:?}");
-        assert!(looks <= 100, "{looks} looks at 50 beats");
+        for takes in [1, 20, 60, 900] {
+            let (looks, found) = follow(&[takes; 50]);
+            let off = found[5..].iter().map(|found| found.abs_diff(takes)).max().unwrap();
+            assert!(off <= 1 + takes / 50, "{takes} ms: {found:?}");
+            assert!(looks <= 50 * 3, "{looks} looks at 50 beats of {takes} ms");
+        }
+    }
+
+    #[test]
+    fn delays_that_differ_from_beat_to_beat_are_found_in_few_looks() {
+        let takes: Vec<u64> = (0..100_u64).map(|beat| 50 + beat * 7919 % 20).collect();
+        let (looks, found) = follow(&takes);
+        let off: u64 = found.iter().zip(&takes).map(|(found, takes)| found.abs_diff(*takes)).sum();
+        assert!(off <= 200, "off by {off} ms in 100 beats");
+        assert!(looks <= 100 * 15, "{looks} looks at 100 beats");
     }
 
     #[test]

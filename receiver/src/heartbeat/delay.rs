@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 /// An arrival between two looks that are closer than this is known well enough, or than this part of the delay.
-const CLOSE: (Duration, f64) = (Duration::from_millis(2), 0.25);
+pub(super) const CLOSE: (Duration, f64) = (Duration::from_millis(2), 0.25);
+/// Share that a new arrival has in the mean of how much they differ, and what part of the first one they are taken to.
+const WEIGHT: f64 = 0.2;
+const AT_FIRST: f64 = 0.1;
 
 /// Beats of one run of one writer, as one replica shows them.
 #[derive(Clone, Debug)]
@@ -20,6 +23,8 @@ pub(super) struct Track {
     pub(super) took: Option<Duration>,
     /// Whether it is known between looks that are close to each other.
     pub(super) is_close: bool,
+    /// How much arrivals differ, in the mean.
+    pub(super) jitter: Duration,
     /// When there last was anything new.
     pub(super) arrived: Option<Instant>,
 }
@@ -27,7 +32,7 @@ pub(super) struct Track {
 impl Track {
     /// Of a run of which nothing was seen yet.
     pub(super) fn new(run: Uuid) -> Self {
-        Self { run, seen: None, took: None, is_close: false, arrived: None }
+        Self { run, seen: None, took: None, is_close: false, jitter: Duration::ZERO, arrived: None }
     }
 
     /// A look at `looked` shows this beat; the one at `before` did not, if it is newer than the last.
@@ -39,10 +44,16 @@ impl Track {
         }
         self.arrived = Some(looked);
         let most = looked.saturating_duration_since(written);
-        let least = before.map_or(Duration::ZERO, |before| before.saturating_duration_since(written)).min(most);
+        let least =
+            before.map_or(Duration::ZERO, |before| before.saturating_duration_since(written)).min(most);
         self.is_close = most - least <= CLOSE.0.max(most.mul_f64(CLOSE.1));
         self.took = if self.is_close {
-            Some(least + (most - least) / 2)
+            let took = least + (most - least) / 2;
+            self.jitter = match self.took {
+                Some(before) => self.jitter.mul_f64(1.0 - WEIGHT) + before.abs_diff(took).mul_f64(WEIGHT),
+                None => took.mul_f64(AT_FIRST),
+            };
+            Some(took)
         } else {
             // Nobody looked while it was on its way: it took no longer than this, which is no news of who took less.
             self.took.map(|took| took.clamp(least, most))

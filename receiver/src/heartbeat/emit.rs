@@ -29,8 +29,10 @@ pub(super) fn report(
 ) -> Option<ResourceMetrics> {
     let view = replica.database.server().view();
     let identity = view.identity.as_deref()?;
-    let base =
-        [key_value(SERVER_ADDRESS, identity.address.as_str()), key_value(SERVER_PORT, i64::from(identity.port))];
+    let base = [
+        key_value(SERVER_ADDRESS, identity.address.as_str()),
+        key_value(SERVER_PORT, i64::from(identity.port)),
+    ];
     let mut builder = MetricsBuilder::new(identity.resource(), SCOPE);
     points(&mut builder, &base, &replica.delays(now), unix_nano(at), told);
     (!builder.is_empty()).then(|| builder.finish())

@@ -100,7 +100,8 @@ impl Replica {
         let state = self.state();
         let Some(looked) = state.looked else { return now };
         // As writing, looking has its share of the server's time at most.
-        let least = Duration::try_from_secs_f64(state.cost.as_secs_f64() / self.max_share).unwrap_or(self.interval);
+        let least =
+            Duration::try_from_secs_f64(state.cost.as_secs_f64() / self.max_share).unwrap_or(self.interval);
         let least = least.max(CLOSEST);
         let bounds = Bounds { least, most: self.interval.max(least) };
         let own = state.own.iter().filter_map(|(writer, track)| {
@@ -121,11 +122,8 @@ impl Replica {
         let mut state = self.state();
         let state = &mut *state;
         let before = state.looked.replace(seen.monotonic);
-        state.cost = if before.is_none() {
-            took
-        } else {
-            state.cost.mul_f64(1.0 - WEIGHT) + took.mul_f64(WEIGHT)
-        };
+        state.cost =
+            if before.is_none() { took } else { state.cost.mul_f64(1.0 - WEIGHT) + took.mul_f64(WEIGHT) };
         let mut paired = false;
         for beat in &seen.beats {
             if let Some(published) = self.writers.of(beat.writer) {
@@ -201,12 +199,7 @@ impl Replica {
             // Of a row that was never seen to change nobody may be writing any more.
             let delay = track.took.and_then(|_| track.delay(missing, looked, until));
             let Some(delay) = delay else { continue };
-            delays.push(Delay {
-                writer: name.clone(),
-                clock: Clock::Wall,
-                delay,
-                is_stale: until < now,
-            });
+            delays.push(Delay { writer: name.clone(), clock: Clock::Wall, delay, is_stale: until < now });
         }
         delays
     }
