@@ -1,10 +1,11 @@
 //! Beats on real servers: written on a primary alone, by an account that may do just that, and seen on a replica.
 
 #![expect(
+    clippy::duplicate_mod,
     clippy::unwrap_used,
     clippy::panic,
     clippy::print_stderr,
-    reason = "a test fails by panicking and tells by printing"
+    reason = "a test fails by panicking and tells by printing; both engines' clusters need ports"
 )]
 
 #[expect(dead_code, reason = "other tests use more of it")]

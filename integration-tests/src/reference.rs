@@ -79,6 +79,11 @@ const WORDS: &[Words] = &[
         name: "Source",
         source: include_str!("../../receiver/src/replication/lag.rs"),
     },
+    Words {
+        attribute: "blameio.heartbeat.clock",
+        name: "Clock",
+        source: include_str!("../../receiver/src/heartbeat/replica.rs"),
+    },
 ];
 
 const ATTRIBUTES: &str = include_str!("../../pipeline/src/attribute.rs");

@@ -46,9 +46,10 @@ impl Track {
         let most = looked.saturating_duration_since(written);
         let least =
             before.map_or(Duration::ZERO, |before| before.saturating_duration_since(written)).min(most);
-        self.is_close = most - least <= CLOSE.0.max(most.mul_f64(CLOSE.1));
+        let between = most.saturating_sub(least);
+        self.is_close = between <= CLOSE.0.max(most.mul_f64(CLOSE.1));
         self.took = if self.is_close {
-            let took = least + (most - least) / 2;
+            let took = least + between / 2;
             self.jitter = match self.took {
                 Some(before) => self.jitter.mul_f64(1.0 - WEIGHT) + before.abs_diff(took).mul_f64(WEIGHT),
                 None => took.mul_f64(AT_FIRST),

@@ -41,11 +41,11 @@ pub(super) fn report(
 fn points(builder: &mut MetricsBuilder, base: &[KeyValue], delays: &[Delay], at: u64, told: &mut Told) {
     let time = PointTime { start: 0, at };
     let mut now = Told::default();
-    for Delay { writer, clock, delay, is_stale } in delays {
+    for Delay { writer, clock, value, is_stale } in delays {
         let mut attributes = base.to_vec();
         attributes.push(key_value(HEARTBEAT_WRITER, writer.as_str()));
         attributes.push(key_value(HEARTBEAT_CLOCK, clock.as_str()));
-        builder.point(&HEARTBEAT_DELAY, delay.as_secs_f64(), attributes.clone(), time);
+        builder.point(&HEARTBEAT_DELAY, value.as_secs_f64(), attributes.clone(), time);
         now.delays.push(attributes.clone());
         attributes.push(key_value(LAG_FRESHNESS, if *is_stale { "stale" } else { "fresh" }));
         builder.point(&HEARTBEAT_INFO, 1_i64, attributes.clone(), time);
@@ -77,14 +77,14 @@ mod tests {
             let delay = is_stale.map(|is_stale| Delay {
                 writer: "orders@db1".to_owned(),
                 clock: Clock::Agent,
-                delay: Duration::from_secs(3),
+                value: Duration::from_secs(3),
                 is_stale,
             });
             let mut builder = MetricsBuilder::new(Resource::default(), SCOPE);
             points(&mut builder, &[], delay.as_slice(), 7, &mut before);
             let found = builder.finish();
             let metrics = found.scope_metrics.iter().flat_map(|scope| &scope.metrics);
-            let points = metrics.flat_map(|metric| number_points(metric));
+            let points = metrics.flat_map(number_points);
             points.map(|point| (number(point), is_ended(point.flags))).collect::<Vec<_>>()
         };
         assert_eq!(told(Some(false)), [(Some(3.0), false), (Some(1.0), false)]);

@@ -29,9 +29,9 @@ const UNPAIRED: Duration = Duration::from_secs(10);
 /// By which clocks a delay is measured: the value of `blameio.heartbeat.clock`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Clock {
-    /// This agent's alone.
+    /// The agent's own, which writes and reads: no clock has to agree with another.
     Agent,
-    /// The wall clocks of two agents' hosts.
+    /// The wall clocks of two hosts, because another agent writes: true as far as the two agree.
     Wall,
 }
 
@@ -49,7 +49,7 @@ impl Clock {
 pub(super) struct Delay {
     pub(super) writer: String,
     pub(super) clock: Clock,
-    pub(super) delay: Duration,
+    pub(super) value: Duration,
     pub(super) is_stale: bool,
 }
 
@@ -183,12 +183,12 @@ impl Replica {
             let limit = pace * STALE.0 + STALE.1;
             // While the replica does not answer, what was not there at the last look may have come since.
             let until = now.min(looked + limit);
-            let Some(delay) = track.delay(missing, looked, until) else { continue };
+            let Some(value) = track.delay(missing, looked, until) else { continue };
             let is_idle = newest.is_none_or(|newest| now.saturating_duration_since(newest) > limit);
             delays.push(Delay {
                 writer: published.name.clone(),
                 clock: Clock::Agent,
-                delay,
+                value,
                 is_stale: until < now || (missing.is_none() && is_idle),
             });
         }
@@ -197,9 +197,9 @@ impl Replica {
             let until = now.min(looked + limit);
             let missing = track.seen.map(|(_, written)| written + *pace);
             // Of a row that was never seen to change nobody may be writing any more.
-            let delay = track.took.and_then(|_| track.delay(missing, looked, until));
-            let Some(delay) = delay else { continue };
-            delays.push(Delay { writer: name.clone(), clock: Clock::Wall, delay, is_stale: until < now });
+            let value = track.took.and_then(|_| track.delay(missing, looked, until));
+            let Some(value) = value else { continue };
+            delays.push(Delay { writer: name.clone(), clock: Clock::Wall, value, is_stale: until < now });
         }
         delays
     }

@@ -2,9 +2,11 @@
 //! through failovers, hung servers and several agents.
 
 #![expect(
+    clippy::duplicate_mod,
+    clippy::panic,
     clippy::unwrap_used,
     clippy::print_stderr,
-    reason = "a test fails by panicking and tells what it measured by printing"
+    reason = "a test fails by panicking and tells what it measured by printing; both engines' clusters need ports"
 )]
 
 mod agent;
