@@ -33,7 +33,7 @@ pub(super) fn due(track: &Track, missing: Instant, looked: Option<Instant>, boun
         Some(took) if track.is_close => {
             let early = track.jitter.mul_f64(EARLY) + CLOSEST;
             let is_expected = age <= took + early;
-            let fine = track.jitter.mul_f64(FINE.0).max(took.mul_f64(FINE.1));
+            let fine = track.jitter.mul_f64(FINE.0).max(took.mul_f64(FINE.1)).max(CLOSE.0);
             (took.saturating_sub(early), if is_expected { fine } else { age.mul_f64(COARSE.0) })
         }
         _ => (Duration::ZERO, age.mul_f64(COARSE.1)),
@@ -79,10 +79,10 @@ mod tests {
     #[test]
     fn at_rest_there_are_few_looks_and_the_delay_is_close() {
         for takes in [1, 20, 60, 900] {
-            let (looks, found) = follow(&[takes; 50]);
+            let (looks, found) = follow(&[takes; 200]);
             let off = found[5..].iter().map(|found| found.abs_diff(takes)).max().unwrap();
-            assert!(off <= 1 + takes / 50, "{takes} ms: {found:?}");
-            assert!(looks <= 50 * 3, "{looks} looks at 50 beats of {takes} ms");
+            assert!(off <= 1 + takes / 40, "{takes} ms: {found:?}");
+            assert!(looks <= 200 * 4, "{looks} looks at 200 beats of {takes} ms");
         }
     }
 

@@ -4,7 +4,7 @@
 //! yet; only one that shows none has a delay by the wall clocks of its hosts, which is marked so.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -220,14 +220,21 @@ impl Replica {
 fn follow(foreign: &mut HashMap<Uuid, Foreign>, beat: &Beat, seen: &BeatsSeen, before: Option<Instant>) {
     let age = seen.at.duration_since(beat.written).unwrap_or_default();
     let written = seen.monotonic.checked_sub(age).unwrap_or(seen.monotonic);
-    let followed = foreign.entry(beat.writer).or_insert_with(|| Foreign {
-        track: Track::new(beat.run),
-        name: beat.name.clone(),
-        pace: beat.pace,
-    });
+    let followed = match foreign.entry(beat.writer) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(new) => {
+            // Nobody looked for it, and nobody may have written it for a year.
+            let track = Track { seen: Some((beat.number, written)), ..Track::new(beat.run) };
+            new.insert(Foreign { track, name: beat.name.clone(), pace: beat.pace });
+            return;
+        }
+    };
     followed.pace = beat.pace;
     if followed.track.run != beat.run {
         followed.track = Track { run: beat.run, seen: None, ..followed.track.clone() };
     }
     followed.track.look(beat.number, written, seen.monotonic, before);
 }
+
+#[cfg(test)]
+mod tests;
