@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use blameio_databases::DatabaseError;
 use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +15,8 @@ use super::{HeartbeatSettings, published::Writers, replica::Replica};
 const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
 /// First and longest pause after a look that failed.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
+/// A table that is about to be made on the primary is there by this attempt.
+const MADE_BY: u32 = 4;
 
 pub(super) async fn run(
     replica: Arc<Replica>,
@@ -51,13 +54,19 @@ pub(super) async fn run(
                 }
                 continue;
             }
-            Ok(Err(error)) => error.root().to_string(),
-            Err(_) => format!("no answer within {LOOK_TIMEOUT:?}; the server or the network is stuck"),
+            Ok(Err(error)) => {
+                let error = error.root();
+                let may_come = settings.create && failures < MADE_BY;
+                (!may_come || !matches!(error, DatabaseError::Heartbeat { .. })).then(|| error.to_string())
+            }
+            Err(_) => Some(format!("no answer within {LOOK_TIMEOUT:?}; the server or the network is stuck")),
         };
         let pause = PAUSE.0.saturating_mul(1 << failures.min(16)).min(PAUSE.1);
         failures = failures.saturating_add(1);
         not_before = Some(Instant::now() + pause);
-        if failing.as_ref() != Some(&error) {
+        if let Some(error) = error
+            && failing.as_ref() != Some(&error)
+        {
             tracing::warn!(
                 database = %replica.database.id(), %error,
                 "beats cannot be read; the delay is held and marked stale"
