@@ -250,7 +250,9 @@ async fn indexes(stage: &Stage, engine: &dyn Engine, catalog: &CatalogReader) {
     let clustered = FileKey::ClusteredIndex("shop/orders".into());
     engine.look_up([index, clustered].map(Wanted::File).into()).await.unwrap();
     for told in [id.as_str(), "blob"] {
-        let Resolution::Object(object) = catalog.resolve_pages(path, told) else { panic!("{told} has no name") };
+        let Resolution::Object(object) = catalog.resolve_pages(path, told) else {
+            panic!("{told} has no name")
+        };
         let named = (&*object.namespace, &*object.table, object.index.as_deref());
         assert_eq!(named, ("shop", "orders", Some("PRIMARY")), "{told}");
     }
@@ -283,7 +285,7 @@ async fn positions(stage: &mut Stage, engine: &dyn Engine, what: &str) {
     if what.starts_with("mysql") {
         stage.enter("channels").await;
         let one = sampled(engine, "the channel that lags is looked at", waits_for(WaitKind::Delayed)).await;
-        assert_eq!((one.received, one.timeline), (delayed.received, Some(101)), "{what}");
+        assert!(one.received >= delayed.received && one.timeline == Some(101), "{what}: {one:?}");
     }
     stage.enter("promoted").await;
     let promoted = sampled(engine, "it is no replica any more", |sample| !sample.in_recovery).await;

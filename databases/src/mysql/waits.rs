@@ -123,9 +123,11 @@ impl Waits {
     ) -> Option<ApplyWait> {
         let about = link.about()?;
         let is_8 = is_8(&about);
-        // It has handed out what its workers still apply.
+        // It has handed out what its workers still apply, or waits for one of them.
         let by_workers = at.is_behind && appliers.len() > 1;
-        let told = kind(state).filter(|kind| !(*kind == WaitKind::Starved && by_workers));
+        let said = kind(state);
+        let told = said.filter(|kind| !(by_workers && matches!(kind, WaitKind::Starved | WaitKind::Other)));
+        let other = told.or(said.filter(|kind| *kind == WaitKind::Other)).map(plain);
         if let Some(kind) = told
             && !(kind == WaitKind::Lock && is_8)
         {
@@ -133,7 +135,7 @@ impl Waits {
             return Some(plain(kind));
         }
         if !self.is_due(at.applied) {
-            return self.seen().wait.clone().or(told.map(plain));
+            return self.seen().wait.clone().or(other);
         }
         let rows = link.rows("what replay waits for", if is_8 { LOCKS_SINCE_8 } else { LOCKS }).await;
         let rows = rows.unwrap_or_default();
@@ -157,9 +159,9 @@ impl Waits {
                 let sql = if about.is_mariadb { WORKERS_OF_MARIADB } else { WORKERS };
                 let rows = link.rows("what its workers do", sql).await.unwrap_or_default();
                 let states: Vec<_> = rows.iter().filter_map(|row| row.at(0)).collect();
-                of_workers(&states).map(plain)
+                of_workers(&states).map(plain).or(other)
             }
-            wait => wait.or(told.map(plain)),
+            wait => wait.or(other),
         };
         self.seen().wait.clone_from(&wait);
         wait

@@ -54,8 +54,7 @@ impl Stage for MariaDb {
 
     fn culprit(&self) -> Option<Culprit> {
         match self.scenario? {
-            // Indexes share their table's file.
-            Scenario::ColdIndex => Some(Culprit::of("replay").table("orders")),
+            Scenario::ColdIndex => Some(Culprit::of("replay").table("orders").index("reference")),
             Scenario::Lock => Some(Culprit::of("lock").table("customers")),
             Scenario::Rival => None,
         }
@@ -80,7 +79,7 @@ impl Stage for MariaDb {
             None | Some(Scenario::Rival) => {}
             Some(Scenario::ColdIndex) => {
                 say(format!(
-                    "\ninjected: an index of orders is larger than the buffer pool, and the disk does {READ_IOPS} reads a second\n"
+                    "\ninjected: index reference of orders is larger than the buffer pool, and the disk does {READ_IOPS} reads a second\n"
                 ));
                 self.lab.limit(Limit::reads(READ_IOPS))?;
             }

@@ -16,7 +16,8 @@ fn literals(source: &str) -> Vec<String> {
     let code: Vec<_> = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
     let code = code.join("\n").replace("\\\"", "").replace("'\"'", "");
     // One that ends in a space goes on with what differs.
-    let whole = |literal: &str| plain(&literal.replace("\\\n", "")) + if literal.ends_with(' ') { " {" } else { "" };
+    let whole =
+        |literal: &str| plain(&literal.replace("\\\n", "")) + if literal.ends_with(' ') { " {" } else { "" };
     code.split('"').skip(1).step_by(2).map(whole).collect()
 }
 
