@@ -3,9 +3,9 @@
 
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-# A real primary and replica, a slow disk, a lag with a known cause, and the blame.
+# A real primary and replica, a slow disk, a lag with a known cause, and the blame. ARGS='--engine mariadb --scenario lock'
 demo:
-	scripts/setup demo
+	scripts/setup demo$(if $(findstring mariadb,$(ARGS)),-mariadb)
 	cargo build --release --locked
 	$(SUDO) target/release/blameio demo $(ARGS)
 

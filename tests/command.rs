@@ -195,3 +195,25 @@ fn doctor_tells_a_user_without_privileges_what_to_do() {
     assert_eq!(output.status.code(), Some(1), "{told}{}", stderr(&output));
     assert!(told.contains("MISSING") && told.contains("setcap cap_bpf,cap_perfmon"), "{told}");
 }
+
+#[test]
+fn a_scenario_that_is_not_there_is_refused_with_those_that_are() {
+    for (args, code, told) in [
+        (["--scenario", "nosuch"].as_slice(), 2, "[possible values: cold-index, lock, rival]"),
+        (
+            &["--engine", "mariadb", "--scenario", "rival"],
+            2,
+            "no scenario rival with MariaDB; there are cold-index, lock",
+        ),
+        (&["--control", "--scenario", "lock"], 2, "cannot be used with"),
+    ] {
+        let output = blameio(&[&["demo"], args].concat());
+        assert_eq!(output.status.code(), Some(code), "{args:?}");
+        assert!(stderr(&output).contains(told), "{args:?}: {}", stderr(&output));
+    }
+    let help = blameio(&["demo", "--help"]);
+    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    for name in ["cold-index: ", "lock: ", "rival: "] {
+        assert_eq!(help.matches(&format!("- {name}")).count(), 1, "{help}");
+    }
+}

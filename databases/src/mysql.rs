@@ -15,6 +15,8 @@ mod link;
 mod locate;
 pub mod path;
 mod positions;
+#[cfg(test)]
+mod recorded_tests;
 mod refusal;
 mod roles;
 mod server;

@@ -59,7 +59,7 @@ pub const DISK_IO_DIRECTION: &str = "disk.io.direction";
 pub const SYSTEM_DEVICE: &str = "system.device";
 /// What a waiting apply thread waits for: lock, conflict, starved, paused, delayed, order.
 pub const WAIT_KIND: &str = "blameio.wait.kind";
-/// Process that holds what replay waits for.
+/// Process that holds what replay waits for; of MySQL and MariaDB the number of its connection.
 pub const WAIT_HOLDER: &str = "blameio.wait.holder.pid";
 /// Name of the replication channel; empty on a physical replica.
 pub const REPLICATION_CHANNEL: &str = "blameio.replication.channel";

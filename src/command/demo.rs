@@ -14,13 +14,17 @@ use super::{
 };
 use crate::{
     cli::ConfigArgs,
-    lab::{Binaries, Culprit, Lab, LabError, LabOptions, LockConflict, Recorder, Storage, Throttle, Updates},
+    lab::{Culprit, LabError, Recorder},
 };
+use judge::Counters;
+use mariadb::MariaDb;
+use postgresql::PostgreSql;
+use scenario::{Engine, Scenario};
 
 mod judge;
-
-/// Time without an injection, in which the agent learns what is normal.
-const WARM_UP: Duration = Duration::from_secs(8);
+mod mariadb;
+mod postgresql;
+mod scenario;
 
 /// Time with the injection.
 const INCIDENT: Duration = Duration::from_secs(25);
@@ -28,6 +32,12 @@ const INCIDENT: Duration = Duration::from_secs(25);
 /// Options of the demo.
 #[derive(Clone, Debug, Args)]
 pub struct DemoOptions {
+    /// Database server to make the primary and the replica of
+    #[arg(long, value_enum, value_name = "NAME", default_value = "postgresql")]
+    engine: Engine,
+    /// What to inject
+    #[arg(long, value_enum, value_name = "NAME", conflicts_with = "control")]
+    scenario: Option<Scenario>,
     /// Inject nothing: no culprit may be named
     #[arg(long)]
     control: bool,
@@ -41,15 +51,19 @@ enum End {
     Right,
     Wrong,
     Interrupted,
+    /// What was asked for cannot be.
+    Refused,
 }
 
 /// Runs the demo.
 pub fn run(options: &DemoOptions) -> ExitCode {
     logging::start(LogLevel::Warn);
     block_on(async {
-        match play(options).await {
+        match choose(options).await {
             Ok(End::Right) => ExitCode::SUCCESS,
             Ok(End::Wrong) => ExitCode::FAILURE,
+            // As for any other bad command line.
+            Ok(End::Refused) => ExitCode::from(2),
             Ok(End::Interrupted) => {
                 say("interrupted; everything that was made is removed");
                 // As a shell reports a process that SIGINT ended.
@@ -63,135 +77,112 @@ pub fn run(options: &DemoOptions) -> ExitCode {
     })
 }
 
-/// What stands in the replica's way.
-enum Injection {
-    None,
-    ColdIndex,
-    Lock,
+/// A primary and a replica that fall behind in one way, on one engine.
+trait Stage {
+    /// What the server itself counts and simpler tools show.
+    const COUNTERS: &'static str;
+    /// Most of the lag that may be owed to nobody.
+    const UNKNOWN: f64;
+
+    /// Of primary and replica.
+    fn ports(&self) -> (u16, u16);
+    /// Of primary and replica.
+    fn dsns(&self) -> (String, String);
+    fn directory(&self) -> String;
+    /// Who has to be named; nobody without an injection.
+    fn culprit(&self) -> Option<Culprit>;
+    /// Time without an injection, in which the agent learns what is normal.
+    fn learning(&self) -> Duration;
+    /// Starts the changes on the primary, of which so many come in a second.
+    async fn begin(&mut self) -> Result<u32, LabError>;
+    /// Says what stands in the replica's way from now on.
+    async fn inject(&mut self) -> Result<(), LabError>;
+    async fn counters(&mut self) -> Result<Counters, LabError>;
+    /// Ends the injection and the changes.
+    async fn end(&mut self) -> Result<(), LabError>;
 }
 
-impl Injection {
-    fn choose(control: bool) -> Self {
-        if control {
-            return Self::None;
-        }
-        match Throttle::support() {
-            Ok(how) => {
-                say(format!("slow disk: a loop device, its reads limited by {how}"));
-                Self::ColdIndex
-            }
+async fn choose(options: &DemoOptions) -> Result<End, LabError> {
+    let scenario = if options.control {
+        None
+    } else {
+        match Scenario::choose(options.scenario, options.engine, say) {
+            Ok(scenario) => Some(scenario),
             Err(reason) => {
-                say(format!(
-                    "slow disk: not on this host ({reason}); a held lock stands in replay's way instead"
-                ));
-                Self::Lock
+                complain(format!("demo: {reason}"));
+                return Ok(End::Refused);
             }
         }
-    }
-
-    fn culprit(&self) -> Option<Culprit> {
-        match self {
-            Self::None => None,
-            Self::ColdIndex => {
-                Some(Culprit::of("replay").table("orders").index(crate::lab::Schema::COLD_INDEX))
-            }
-            Self::Lock => Some(Culprit::of("lock").table("orders")),
-        }
-    }
-
-    async fn start(&self, lab: &mut Lab) -> Result<Option<LockConflict>, LabError> {
-        match self {
-            Self::None => Ok(None),
-            Self::ColdIndex => {
-                say(format!(
-                    "\ninjected: {} is out of memory, and the disk does {} reads a second\n",
-                    crate::lab::Schema::COLD_INDEX,
-                    Lab::READ_IOPS
-                ));
-                lab.inject_cold_index().await.map(|()| None)
-            }
-            Self::Lock => {
-                say("\ninjected: a query on the replica holds a lock on orders that replay needs\n");
-                lab.hold_lock("orders").await.map(Some)
-            }
-        }
-    }
-}
-
-async fn play(options: &DemoOptions) -> Result<End, LabError> {
+    };
     let end = end_signal();
     tokio::pin!(end);
-    Binaries::find(options.postgresql_bin.as_deref())?;
-    let injection = Injection::choose(options.control);
-    say("making a primary and a streaming replica in a temporary directory …");
-    let storage = match injection {
-        Injection::ColdIndex => LabOptions::default().storage,
-        Injection::None if Throttle::support().is_ok() => LabOptions::default().storage,
-        _ => Storage::Plain,
-    };
-    let lab_options =
-        LabOptions { binaries: options.postgresql_bin.clone(), storage, ..LabOptions::default() };
-    let mut lab = tokio::select! {
+    say(format!("making a {} primary and a replica of it in a temporary directory …", options.engine.name()));
+    match options.engine {
+        Engine::Postgresql => {
+            play(PostgreSql::build(options.postgresql_bin.clone(), scenario), &mut end).await
+        }
+        Engine::Mariadb => play(MariaDb::build(scenario), &mut end).await,
+    }
+}
+
+async fn play<S: Stage>(
+    built: impl Future<Output = Result<S, LabError>>,
+    mut end: impl Future<Output = ()> + Unpin,
+) -> Result<End, LabError> {
+    let mut stage = tokio::select! {
         biased;
         () = &mut end => return Ok(End::Interrupted),
-        lab = Lab::build(lab_options) => lab?,
+        built = built => built?,
     };
-    say(format!(
-        "primary on port {}, replica on port {}, in {}",
-        lab.primary().port(),
-        lab.replica().port(),
-        lab.dir().display()
-    ));
+    let (primary, replica) = stage.ports();
+    say(format!("primary on port {primary}, replica on port {replica}, in {}", stage.directory()));
     let recorder = Arc::new(Recorder::default());
-    let agent = match start_agent(&lab, &recorder).await {
+    let agent = match start_agent(&stage.dsns(), &recorder).await {
         Ok(agent) => agent,
         Err(error) => {
             complain(format!("demo: the agent did not start: {error}"));
             return Ok(End::Wrong);
         }
     };
+    let culprit = stage.culprit();
     let evidence = tokio::select! {
         biased;
         () = &mut end => None,
-        evidence = make_lag(&mut lab, &injection, &recorder) => Some(evidence),
+        evidence = make_lag(&mut stage, &recorder) => Some(evidence),
     };
     // The agent ends before the servers: it would tell of their end as of a fault.
     agent.shutdown().await;
-    drop(lab);
+    drop(stage);
     let Some(evidence) = evidence.transpose()? else { return Ok(End::Interrupted) };
-    let right = judge::judge(&evidence, injection.culprit().as_ref());
+    let right = judge::judge(&evidence, culprit.as_ref(), S::UNKNOWN);
     Ok(if right { End::Right } else { End::Wrong })
 }
 
 /// Lets the agent learn, injects, and returns what was seen with the incident at its height.
-async fn make_lag(
-    lab: &mut Lab,
-    injection: &Injection,
-    recorder: &Recorder,
-) -> Result<judge::Evidence, LabError> {
-    say(format!(
-        "{} updates a second on the primary; the agent learns what is normal for {WARM_UP:?}",
-        Lab::RATE
-    ));
-    let workload = lab.start_workload(&Updates::orders(), Lab::RATE).await?;
-    sleep(WARM_UP).await;
-    let blocks_before = judge::statio(lab.replica_client()).await?;
-    let held = injection.start(lab).await?;
+async fn make_lag<S: Stage>(stage: &mut S, recorder: &Recorder) -> Result<judge::Evidence, LabError> {
+    let (rate, learning) = (stage.begin().await?, stage.learning());
+    say(format!("{rate} changes a second on the primary; the agent learns what is normal for {learning:?}"));
+    sleep(learning).await;
+    let before = stage.counters().await?;
+    stage.inject().await?;
     sleep(INCIDENT).await;
     let evidence = judge::Evidence {
         ticks: recorder.ticks(),
         bytes: recorder.bytes(),
-        blocks_before,
-        blocks_after: judge::statio(lab.replica_client()).await?,
+        before,
+        after: stage.counters().await?,
+        counters: S::COUNTERS,
     };
-    drop(held);
-    workload.stop().await?;
+    stage.end().await?;
     Ok(evidence)
 }
 
-async fn start_agent(lab: &Lab, recorder: &Arc<Recorder>) -> Result<Agent, String> {
+async fn start_agent(
+    (primary, replica): &(String, String),
+    recorder: &Arc<Recorder>,
+) -> Result<Agent, String> {
     let configuration = format!(
-        "extensions: {{database/replica: {{dsn: '{}', primary_dsn: '{}'}}}}\n\
+        "extensions: {{database/replica: {{dsn: '{replica}', primary_dsn: '{primary}'}}}}\n\
          receivers: {{file_io: {{state_directory: ''}}, replication: }}\n\
          processors: {{db_resolver: , lag_attribution: {{state_directory: ''}}}}\n\
          exporters: {{blame_table: }}\n\
@@ -199,9 +190,7 @@ async fn start_agent(lab: &Lab, recorder: &Arc<Recorder>) -> Result<Agent, Strin
          \x20 extensions: [database/replica]\n\
          \x20 telemetry: {{metrics: {{level: none}}}}\n\
          \x20 pipelines: {{metrics: {{receivers: [file_io, replication],\n\
-         \x20   processors: [db_resolver, lag_attribution], exporters: [blame_table]}}}}\n",
-        lab.replica().dsn(),
-        lab.primary().dsn()
+         \x20   processors: [db_resolver, lag_attribution], exporters: [blame_table]}}}}\n"
     );
     let args = ConfigArgs { configs: vec![format!("yaml:{configuration}")], set: Vec::new() };
     let loaded = config::loaded(&args).ok_or("its configuration is not good; see above")?;

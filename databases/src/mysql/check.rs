@@ -56,6 +56,12 @@ async fn look(
     let threads = if about.is_mariadb { None } else { Some(&grants::THREADS) };
     for grant in std::iter::once(&grants::PROCESSES).chain(threads) {
         match link.rows("the account's privileges", grant.probe).await {
+            Ok(rows) if rows.is_empty() && grant.probe == grants::THREADS.probe => {
+                findings.push(Finding::missing(
+                    "performance_schema is off: the applier's thread, the roles of others and who holds a lock cannot be seen",
+                    "set performance_schema = ON in the server's configuration, and restart it",
+                ));
+            }
             Ok(_) => {}
             Err(error) if is_forbidden(&error) => findings.push(missing(grant)),
             Err(error) => return Err(error),

@@ -17,7 +17,7 @@ use super::{
     binlogs::{Binlogs, Place},
     connect::{About, Answer},
     link::{Asked, Link},
-    waits::{Waits, plain},
+    waits::{Stand, Waits, plain},
 };
 use crate::{
     error::DatabaseError,
@@ -30,26 +30,26 @@ pub(super) const REPLICA_STATUS: &[&str] =
 /// MariaDB since 10.5; MySQL since 8.2; and before.
 const WRITTEN: &[&str] = &["SHOW BINLOG STATUS", "SHOW BINARY LOG STATUS", "SHOW MASTER STATUS"];
 
-const APPLIER_OF_MARIADB: &str =
-    "SELECT tid, id FROM information_schema.processlist WHERE command = 'Slave_SQL'";
-const APPLIER: &str = "SELECT thread_os_id, processlist_id FROM performance_schema.threads \
-     WHERE name IN ('thread/sql/replica_sql', 'thread/sql/slave_sql')";
+const APPLIERS_OF_MARIADB: &str = "SELECT tid, id, command FROM information_schema.processlist WHERE command IN ('Slave_SQL', 'Slave_worker')";
+const APPLIERS: &str = "SELECT thread_os_id, processlist_id, name FROM performance_schema.threads \
+     WHERE name IN ('thread/sql/replica_sql', 'thread/sql/replica_worker', 'thread/sql/slave_sql', \
+     'thread/sql/slave_worker')";
 
 /// What the server calls a statement that it does not understand.
 pub(super) const SYNTAX: &str = "1064";
 /// How often the SQL thread is looked for: while it is not known, and while it may be another one.
 const LOOK_FOR_APPLIER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 
-/// The thread that applies.
+/// The threads that apply.
 #[derive(Clone, Debug, Default)]
 struct Applier {
     /// The session that it was asked for with: in another one the server may be another incarnation.
     session: Option<Arc<About>>,
     asked: Option<Instant>,
-    /// Its id in the server's operating system.
+    /// The id of the SQL thread in the server's operating system.
     thread: Option<u32>,
-    /// Its number among the server's connections.
-    connection: Option<u32>,
+    /// Numbers of the SQL thread and its workers among the server's connections.
+    connections: Vec<u32>,
 }
 
 /// Looks at the positions of one server.
@@ -120,8 +120,9 @@ impl Positions {
         let applier = self.applier(link).await;
         sample.apply_thread = applier.thread;
         let state = row.named(SQL_STATE).unwrap_or_default();
-        let replayed = sample.replayed.unwrap_or(0);
-        sample.wait = self.waits.describe(link, &state, replayed, applier.connection).await;
+        let at =
+            Stand { applied: sample.replayed.unwrap_or(0), is_behind: sample.received != sample.replayed };
+        sample.wait = self.waits.describe(link, &state, at, &applier.connections).await;
         Ok(sample)
     }
 
@@ -197,11 +198,13 @@ impl Positions {
         if is_same && known.asked.is_some_and(|asked| asked.elapsed() < pause) {
             return known;
         }
-        let sql = if about.is_mariadb { APPLIER_OF_MARIADB } else { APPLIER };
-        let rows = link.rows("the thread that applies", sql).await.unwrap_or_default();
-        let number = |column| rows.first()?.at(column)?.parse().ok();
-        let (thread, connection) = (number(0), number(1));
-        let found = Applier { session: Some(about), asked: Some(Instant::now()), thread, connection };
+        let sql = if about.is_mariadb { APPLIERS_OF_MARIADB } else { APPLIERS };
+        let rows = link.rows("the threads that apply", sql).await.unwrap_or_default();
+        let is_sql =
+            |row: &&Answer| row.at(2).is_some_and(|name| name.to_ascii_lowercase().ends_with("_sql"));
+        let thread = rows.iter().find(is_sql).and_then(|row| row.at(0)?.parse().ok());
+        let connections = rows.iter().filter_map(|row| row.at(1)?.parse().ok()).collect();
+        let found = Applier { session: Some(about), asked: Some(Instant::now()), thread, connections };
         lock(&self.applier).clone_from(&found);
         found
     }

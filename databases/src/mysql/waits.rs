@@ -1,14 +1,20 @@
-//! What the SQL thread waits for, from its state, and who holds it.
+//! What the SQL thread and its workers wait for, from its state, and who holds it.
 //!
-//! A row lock is in no state. So where replay stands still, InnoDB's transactions are looked at, a few times a second at
-//! most.
+//! A row lock is in no state, and what a worker waits for is not in that of the SQL thread, which then has read all there
+//! is. So where replay stands still, InnoDB's transactions and, where the server shows them, metadata locks are looked
+//! at, a few times a second at most.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use super::{catalog, link::Link, path};
+use super::{
+    catalog,
+    connect::{About, Answer},
+    link::Link,
+    path,
+};
 use crate::catalog::Object;
 use crate::positions::{ApplyWait, WaitKind};
 
@@ -21,13 +27,32 @@ const LOCKS: &str = "SELECT w.trx_mysql_thread_id, b.trx_mysql_thread_id, l.lock
      JOIN information_schema.innodb_trx w ON w.trx_id = lw.requesting_trx_id \
      JOIN information_schema.innodb_trx b ON b.trx_id = lw.blocking_trx_id \
      JOIN information_schema.innodb_locks l ON l.lock_id = lw.requested_lock_id";
-/// Since MySQL 8.
+/// Since MySQL 8: row locks, and locks on metadata. Of the latter all that conflict with what is waited for.
 const LOCKS_SINCE_8: &str = "SELECT w.trx_mysql_thread_id, b.trx_mysql_thread_id, \
      concat('`', l.object_schema, '`.`', l.object_name, '`') \
      FROM performance_schema.data_lock_waits lw \
      JOIN information_schema.innodb_trx w ON w.trx_id = lw.requesting_engine_transaction_id \
      JOIN information_schema.innodb_trx b ON b.trx_id = lw.blocking_engine_transaction_id \
-     JOIN performance_schema.data_locks l ON l.engine_lock_id = lw.requesting_engine_lock_id";
+     JOIN performance_schema.data_locks l ON l.engine_lock_id = lw.requesting_engine_lock_id \
+     UNION ALL SELECT wt.processlist_id, ht.processlist_id, \
+     concat('`', w.object_schema, '`.`', w.object_name, '`') \
+     FROM performance_schema.metadata_locks w JOIN performance_schema.metadata_locks h \
+     ON h.object_type = w.object_type AND h.object_schema <=> w.object_schema \
+     AND h.object_name <=> w.object_name AND h.owner_thread_id <> w.owner_thread_id \
+     JOIN performance_schema.threads wt ON wt.thread_id = w.owner_thread_id \
+     JOIN performance_schema.threads ht ON ht.thread_id = h.owner_thread_id \
+     WHERE w.lock_status = 'PENDING' AND h.lock_status = 'GRANTED' \
+     AND NOT (w.lock_type = 'INTENTION_EXCLUSIVE' AND h.lock_type = 'INTENTION_EXCLUSIVE') \
+     AND (w.lock_type NOT LIKE 'SHARED%' OR h.lock_type IN \
+     ('SHARED_READ_ONLY', 'SHARED_NO_WRITE', 'SHARED_NO_READ_WRITE', 'EXCLUSIVE'))";
+
+/// What the workers do.
+const WORKERS_OF_MARIADB: &str =
+    "SELECT state FROM information_schema.processlist WHERE command = 'Slave_worker'";
+const WORKERS: &str = "SELECT processlist_state FROM performance_schema.threads \
+     WHERE name IN ('thread/sql/replica_worker', 'thread/sql/slave_worker')";
+/// States of a worker that has nothing to do, of MariaDB and of MySQL.
+const IDLE: [&str; 2] = ["Waiting for work from SQL thread", "Waiting for an event from Coordinator"];
 
 /// What a state of the SQL thread means; `None` while it works.
 pub(super) fn kind(state: &str) -> Option<WaitKind> {
@@ -48,6 +73,29 @@ pub(super) fn kind(state: &str) -> Option<WaitKind> {
     })
 }
 
+/// Where replay stands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stand {
+    pub(super) applied: u64,
+    /// Whether more has been received.
+    pub(super) is_behind: bool,
+}
+
+fn is_8(about: &About) -> bool {
+    let is_8 = |major: &str| major.len() > 1 || major >= "8";
+    !about.is_mariadb && about.version.split('.').next().is_some_and(is_8)
+}
+
+/// What workers in these states wait for. Those that have nothing to do may all wait for the rest of a transaction that is
+/// on its way.
+fn of_workers(states: &[String]) -> Option<WaitKind> {
+    let is_idle = |state: &String| IDLE.contains(&state.as_str());
+    if states.iter().any(|state| !is_idle(state) && kind(state) == Some(WaitKind::Lock)) {
+        return Some(WaitKind::Lock);
+    }
+    (!states.is_empty() && states.iter().all(is_idle)).then_some(WaitKind::Starved)
+}
+
 #[derive(Debug, Default)]
 struct Seen {
     /// Where replay stands, and since when.
@@ -65,32 +113,39 @@ impl Waits {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The wait behind a state. `applier` is the connection of the SQL thread, where that is known.
+    /// The wait behind a state. `appliers` are the connections of the SQL thread and its workers, where those are known.
     pub(super) async fn describe(
         &self,
         link: &Link,
         state: &str,
-        applied: u64,
-        applier: Option<u32>,
+        at: Stand,
+        appliers: &[u32],
     ) -> Option<ApplyWait> {
-        if let Some(kind) = kind(state) {
-            *self.seen() = Seen { applied: Some((applied, Instant::now())), ..Seen::default() };
+        let about = link.about()?;
+        let is_8 = is_8(&about);
+        // It has handed out what its workers still apply, or waits for one of them.
+        let by_workers = at.is_behind && appliers.len() > 1;
+        let said = kind(state);
+        let told = said.filter(|kind| !(by_workers && matches!(kind, WaitKind::Starved | WaitKind::Other)));
+        let other = told.or(said.filter(|kind| *kind == WaitKind::Other)).map(plain);
+        if let Some(kind) = told
+            && !(kind == WaitKind::Lock && is_8)
+        {
+            *self.seen() = Seen { applied: Some((at.applied, Instant::now())), ..Seen::default() };
             return Some(plain(kind));
         }
-        if !self.is_due(applied) {
-            return self.seen().wait.clone();
+        if !self.is_due(at.applied) {
+            return self.seen().wait.clone().or(other);
         }
-        let about = link.about()?;
-        let is_8 = !about.is_mariadb
-            && about.version.split('.').next().is_some_and(|major| major.len() > 1 || major >= "8");
         let rows = link.rows("what replay waits for", if is_8 { LOCKS_SINCE_8 } else { LOCKS }).await;
         let rows = rows.unwrap_or_default();
-        let row = rows.iter().find(|row| {
-            let waiter = row.at(0).and_then(|waiter| waiter.parse().ok());
-            applier.is_some() && waiter == applier
-        });
+        let number = |row: &Answer, column| row.at(column).and_then(|number| number.parse::<u32>().ok());
+        let is_applier = |number: Option<u32>| number.is_some_and(|number| appliers.contains(&number));
+        let waits = || rows.iter().filter(|row| is_applier(number(row, 0)));
+        // Of workers that wait for one another somebody else may be at the end.
+        let row = waits().find(|row| !is_applier(number(row, 1))).or(waits().next());
         let wait = row.map(|row| {
-            let holder = row.at(1).and_then(|holder| holder.parse().ok());
+            let holder = number(row, 1);
             let object = row.at(2).and_then(|table| locked(&table));
             ApplyWait {
                 kind: WaitKind::Lock,
@@ -99,6 +154,15 @@ impl Waits {
                 holder,
             }
         });
+        let wait = match wait {
+            None if by_workers && told.is_none() => {
+                let sql = if about.is_mariadb { WORKERS_OF_MARIADB } else { WORKERS };
+                let rows = link.rows("what its workers do", sql).await.unwrap_or_default();
+                let states: Vec<_> = rows.iter().filter_map(|row| row.at(0)).collect();
+                of_workers(&states).map(plain).or(other)
+            }
+            wait => wait.or(other),
+        };
         self.seen().wait.clone_from(&wait);
         wait
     }
@@ -165,6 +229,18 @@ mod tests {
         ] {
             assert_eq!(kind(state), expected, "{state}");
         }
+    }
+
+    #[test]
+    fn workers_wait_for_a_lock_if_one_does_and_for_work_if_all_do() {
+        let states =
+            |states: &[&str]| of_workers(&states.iter().map(|state| (*state).to_owned()).collect::<Vec<_>>());
+        let [mariadb, mysql] = IDLE;
+        let locked = "Waiting for table metadata lock";
+        assert_eq!(states(&[mariadb, locked, mariadb]), Some(WaitKind::Lock));
+        assert_eq!(states(&[mysql, mysql]), Some(WaitKind::Starved));
+        assert_eq!(states(&[mysql, "Waiting for preceding transaction to commit", "Updating"]), None);
+        assert_eq!(states(&[]), None);
     }
 
     #[test]

@@ -136,8 +136,9 @@ fn said(view: &View) -> String {
     parts.extend(view.stale.then(|| "stale".to_owned()));
     parts.extend(view.status.as_deref().map(state));
     parts.extend(view.wait.as_ref().map(|wait| {
-        let pid = wait.holder.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
-        format!("waits: {}{pid}", plain(&wait.kind))
+        let word = if view.has_connections { "connection" } else { "pid" };
+        let holder = wait.holder.map(|holder| format!(" ({word} {holder})")).unwrap_or_default();
+        format!("waits: {}{holder}", plain(&wait.kind))
     }));
     parts.extend(view.source.as_deref().map(|source| format!("measured: {}", plain(source))));
     parts.join("  ")

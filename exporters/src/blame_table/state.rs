@@ -14,8 +14,9 @@ use std::{
 
 use blameio_pipeline::{
     attribute::{
-        BLAME_CAUSE, BLAME_CULPRIT, DB_INDEX, DB_NAMESPACE, DB_TABLE, FILE_KIND, LAG_FRESHNESS, LAG_SOURCE,
-        REPLICATION_CHANNEL, REPLICATION_STATE, SERVER_ADDRESS, SERVICE_NAME, THREAD_ROLE, THREAD_STATE,
+        BLAME_CAUSE, BLAME_CULPRIT, DB_INDEX, DB_NAMESPACE, DB_SYSTEM_NAME, DB_TABLE, FILE_KIND,
+        LAG_FRESHNESS, LAG_SOURCE, REPLICATION_CHANNEL, REPLICATION_STATE, SERVER_ADDRESS, SERVICE_NAME,
+        THREAD_ROLE, THREAD_STATE,
     },
     metrics::{attribute, is_ended, number, number_points},
     signal::{
@@ -70,6 +71,8 @@ pub(super) struct View {
     /// Nanoseconds since the epoch.
     pub(super) at: u64,
     pub(super) server: String,
+    /// Whether who holds a lock there is a connection, and not a process.
+    pub(super) has_connections: bool,
     pub(super) channel: String,
     /// `None` before it is known, and after it has ended.
     pub(super) lag: Option<f64>,
@@ -113,6 +116,7 @@ enum Outage {
 
 #[derive(Debug)]
 struct Channel {
+    has_connections: bool,
     frames: BTreeMap<u64, Frame>,
     status: Option<String>,
     /// When the state was told last, by the sender's clock.
@@ -144,18 +148,32 @@ impl State {
         for resource in &request.resource_metrics {
             let attributes = resource.resource.as_ref().map_or(&[][..], |resource| &resource.attributes);
             let service = attribute(attributes, SERVICE_NAME);
+            let system = attribute(attributes, DB_SYSTEM_NAME);
+            let has_connections = system.is_some_and(|system| ["mysql", "mariadb"].contains(&system));
             for metric in resource.scope_metrics.iter().flat_map(|scope| &scope.metrics) {
                 for point in number_points(metric) {
                     let server =
                         service.or_else(|| attribute(&point.attributes, SERVER_ADDRESS)).unwrap_or("server");
-                    taken += usize::from(self.point(server, &metric.name, point, now));
+                    let key = (server.to_owned(), text(&point.attributes, REPLICATION_CHANNEL));
+                    let channel = self.point(key, &metric.name, point, now);
+                    taken += usize::from(channel.is_some());
+                    if let Some(channel) = channel {
+                        channel.has_connections = has_connections;
+                    }
                 }
             }
         }
         taken
     }
 
-    fn point(&mut self, server: &str, metric: &str, point: &NumberDataPoint, now: Instant) -> bool {
+    /// Takes a point that is shown; the channel that it is of.
+    fn point(
+        &mut self,
+        key: (String, String),
+        metric: &str,
+        point: &NumberDataPoint,
+        now: Instant,
+    ) -> Option<&mut Channel> {
         let shown = [
             REPLICATION_LAG,
             LAG_BLAME,
@@ -164,12 +182,10 @@ impl State {
             REPLICATION_INFO,
             REPLICATION_WAIT_TIME,
         ];
-        if !shown.iter().any(|shown| shown.name == metric) {
-            return false;
-        }
-        let key = (server.to_owned(), text(&point.attributes, REPLICATION_CHANNEL));
-        if self.channels.len() >= MAX_CHANNELS && !self.channels.contains_key(&key) {
-            return false;
+        if !shown.iter().any(|shown| shown.name == metric)
+            || self.channels.len() >= MAX_CHANNELS && !self.channels.contains_key(&key)
+        {
+            return None;
         }
         let channel = self.channels.entry(key).or_insert_with(|| Channel::new(now));
         channel.seen = now;
@@ -177,7 +193,7 @@ impl State {
         self.heard |= channel.outage(now) < Outage::Gone
             && [REPLICATION_LAG, LAG_BLAME, REPLICATION_STATUS].iter().any(|heard| heard.name == metric);
         self.fresh |= channel.point(metric, point, now);
-        true
+        Some(channel)
     }
 
     /// Whether anything of a channel's lag or state has come since the last call, be it new or not.
@@ -206,6 +222,7 @@ impl State {
 impl Channel {
     fn new(seen: Instant) -> Self {
         Self {
+            has_connections: false,
             frames: BTreeMap::new(),
             status: None,
             status_at: 0,
@@ -340,6 +357,7 @@ impl Channel {
         let wait = Wait::longest(&self.waits.growth());
         Some(View {
             at,
+            has_connections: self.has_connections,
             server: server.to_owned(),
             channel: channel.to_owned(),
             lag,

@@ -2,35 +2,32 @@
 
 use std::collections::BTreeMap;
 
-use tokio_postgres::Client;
-
 use crate::{
     command::say,
-    lab::{Culprit, LabError, Tick, Verdict},
+    lab::{Culprit, Tick, Verdict},
 };
 
 /// Bytes by (table, index, role, operation).
 pub(super) type Bytes = BTreeMap<(String, String, String, String), f64>;
 
-/// Blocks read by (table, index), as `pg_statio` counts.
-pub(super) type Blocks = BTreeMap<(String, String), i64>;
+/// What the server itself counts, by (table, index).
+pub(super) type Counters = BTreeMap<(String, String), i64>;
 
 /// What was seen.
 pub(super) struct Evidence {
     pub(super) ticks: Vec<Tick>,
     pub(super) bytes: Bytes,
-    pub(super) blocks_before: Blocks,
-    pub(super) blocks_after: Blocks,
+    pub(super) before: Counters,
+    pub(super) after: Counters,
+    /// What they count.
+    pub(super) counters: &'static str,
 }
 
 /// Most of the sum of blame may differ from the lag, as a share of it.
 const SUM_ERROR: f64 = 0.01;
 
-/// Most of the blame may be unknown.
-const UNKNOWN: f64 = 0.05;
-
-/// Prints the comparison; `true` when the agent was right.
-pub(super) fn judge(evidence: &Evidence, culprit: Option<&Culprit>) -> bool {
+/// Prints the comparison; `true` when the agent was right. So much of the lag may be unknown.
+pub(super) fn judge(evidence: &Evidence, culprit: Option<&Culprit>, unknown: f64) -> bool {
     let verdict = Verdict::of(&evidence.ticks, culprit);
     say("\n== verdict");
     say(format!(
@@ -57,7 +54,7 @@ pub(super) fn judge(evidence: &Evidence, culprit: Option<&Culprit>) -> bool {
             ),
         );
         right &= check(
-            verdict.unknown <= UNKNOWN,
+            verdict.unknown <= unknown,
             &format!("unknown: {:.1} % of the lag", verdict.unknown * 100.0),
         );
         baselines(evidence);
@@ -100,15 +97,15 @@ fn baselines(evidence: &Evidence) {
         *bytes.entry((table.clone(), index.clone())).or_default() += moved;
     }
     top("share of file bytes (filetop)", bytes.into_iter().collect());
-    let blocks = evidence
-        .blocks_after
+    let counted = evidence
+        .after
         .iter()
-        .map(|(object, read)| {
-            let before = evidence.blocks_before.get(object).copied().unwrap_or(0);
-            (object.clone(), (read - before) as f64)
+        .map(|(object, count)| {
+            let before = evidence.before.get(object).copied().unwrap_or(0);
+            (object.clone(), (count - before) as f64)
         })
         .collect();
-    top("share of pg_statio blocks", blocks);
+    top(&format!("share of {}", evidence.counters), counted);
 }
 
 fn top(name: &str, mut rows: Vec<((String, String), f64)>) {
@@ -131,13 +128,4 @@ fn top(name: &str, mut rows: Vec<((String, String), f64)>) {
         })
         .collect();
     say(format!("      {name}: {}", shown.join(", ")));
-}
-
-/// Blocks that PostgreSQL says it read, on the replica.
-pub(super) async fn statio(client: &Client) -> Result<Blocks, LabError> {
-    let statement = "SELECT relname::text, ''::text, COALESCE(heap_blks_read, 0) FROM pg_statio_user_tables \
-                     UNION ALL \
-                     SELECT relname::text, indexrelname::text, COALESCE(idx_blks_read, 0) FROM pg_statio_user_indexes";
-    let rows = client.query(statement, &[]).await.map_err(LabError::sql("read pg_statio"))?;
-    Ok(rows.iter().map(|row| ((row.get(0), row.get(1)), row.get(2))).collect())
 }

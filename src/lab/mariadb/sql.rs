@@ -1,5 +1,6 @@
 //! The statements that the laboratory sends to its `MariaDB` servers, over their sockets.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -99,4 +100,15 @@ pub async fn wait_applied(replica: &mut Conn, target: &Position, deadline: Durat
         tokio::time::sleep(POLL).await;
     }
     Ok(())
+}
+
+/// What a server with `performance_schema` says of the time that it spent with tables and their indexes: picoseconds by
+/// (table, `table.index`).
+pub async fn table_io_waits(client: &mut Conn) -> Result<BTreeMap<(String, String), i64>, LabError> {
+    let statement = "SELECT object_name, COALESCE(CONCAT(object_name, '.', index_name), ''), CAST(sum_timer_wait AS SIGNED) \
+                     FROM performance_schema.table_io_waits_summary_by_index_usage \
+                     WHERE object_schema = 'shop' AND sum_timer_wait > 0";
+    let rows: Vec<(String, String, i64)> =
+        client.query(statement).await.map_err(LabError::mysql(statement))?;
+    Ok(rows.into_iter().map(|(table, index, time)| ((table, index), time)).collect())
 }

@@ -174,6 +174,12 @@ fn colour_is_only_where_it_is_wanted() {
 }
 
 #[test]
+fn a_holder_is_a_process_or_a_connection() {
+    let text = table(&View { has_connections: true, ..view() }, 3, PLAIN);
+    assert!(text.contains("  waits: lock (connection 21685)  "), "{text}");
+}
+
+#[test]
 fn a_wait_without_a_holder_names_none() {
     let wait = Some(Wait { kind: "conflict".to_owned(), holder: None });
     let text = table(&View { wait, ..view() }, 3, PLAIN);

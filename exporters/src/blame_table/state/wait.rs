@@ -14,7 +14,7 @@ use super::{super::layout::NOISE, text};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in super::super) struct Wait {
     pub(in super::super) kind: String,
-    /// The process that holds it, where the server names one.
+    /// The process or connection that holds it, where the server names one.
     pub(in super::super) holder: Option<i64>,
 }
 
