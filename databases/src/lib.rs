@@ -19,6 +19,7 @@ mod follow;
 pub mod heartbeat;
 mod identity;
 mod locate;
+mod log_files;
 pub mod mysql;
 mod owned;
 pub mod positions;
@@ -37,4 +38,4 @@ pub use heartbeat::{Beat, BeatReader, BeatTable, BeatWriter, BeatsSeen, NotWrita
 pub use positions::{
     ApplyWait, PrimaryPosition, PrimarySampler, ReplicaInfo, ReplicaSample, ReplicaSampler, WaitKind,
 };
-pub use work::{LogError, LogFormat, LogLook, LogPositions, LogReader, Stretch, Work, WorkFile};
+pub use work::{LogError, LogFormat, LogLook, LogPositions, LogReader, Stretch, Work, WorkFile, WorkOn};

@@ -18,6 +18,7 @@ mod positions;
 #[cfg(test)]
 mod recorded_tests;
 mod refusal;
+mod relay;
 mod roles;
 mod server;
 mod sockets;
@@ -54,6 +55,7 @@ use catalog::MyDirectory;
 use dsn::Dsn;
 use link::Link;
 use positions::Positions;
+use relay::{Follower, Spots};
 
 /// `db.system.name` of MySQL.
 pub const MYSQL: &str = "mysql";
@@ -70,6 +72,8 @@ pub(crate) struct MySql {
     place: Place,
     directory: MyDirectory,
     positions: Positions,
+    binlogs: Arc<Binlogs>,
+    spots: Arc<Spots>,
     /// Which of the two it is, once that is certain; it then stays.
     system: OnceLock<&'static str>,
     started: Mutex<Option<i64>>,
@@ -89,11 +93,14 @@ pub(crate) fn make(
     let directory = MyDirectory::default();
     let catalog = CatalogReader::new(Box::new(directory.clone()));
     let binlogs: Arc<Binlogs> = Arc::default();
+    let spots: Arc<Spots> = Arc::default();
     let server = |dsns, place, directory, upstream| MySql {
         link: Link::new(id.to_string(), dsns, upstream),
         place,
         directory,
-        positions: Positions::new(Arc::clone(&binlogs)),
+        positions: Positions::new(Arc::clone(&binlogs), Arc::clone(&spots)),
+        binlogs: Arc::clone(&binlogs),
+        spots: Arc::clone(&spots),
         system: OnceLock::new(),
         started: Mutex::default(),
         sampled: AtomicBool::new(false),
@@ -197,7 +204,8 @@ impl Engine for MySql {
     }
 
     fn log(&self) -> Option<Box<dyn ReadLog>> {
-        None
+        let (binlogs, spots) = (Arc::clone(&self.binlogs), Arc::clone(&self.spots));
+        Some(Box::new(Follower::new(binlogs, spots, self.directory.clone())))
     }
 
     async fn check(&self) -> Vec<Finding> {

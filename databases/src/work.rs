@@ -3,20 +3,33 @@
 //! Only what stands in the heads of records is read; no data is. Whoever asks says how far the log is known to be
 //! there, and gets what is new in it since the last question, a few MiB at a time.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use blameio_pipeline::WatchedServer;
 use thiserror::Error;
 
 pub use crate::postgresql::wal::{BlockReference as WorkFile, Format as LogFormat};
 
-/// What is to be done for one file.
+use crate::catalog::Object;
+
+/// What work is done on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum WorkOn {
+    /// A file, of PostgreSQL, whose log knows no names.
+    File(WorkFile),
+    /// A table, of MySQL.
+    Table(Arc<Object>),
+}
+
+/// What is to be done for one file or table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {
     /// References of records to its blocks.
     pub blocks: u64,
     /// How often it is removed.
     pub drops: u64,
+    /// Bytes of rows, as they were and as they become.
+    pub bytes: u64,
 }
 
 /// A stretch of log and what it asks for.
@@ -26,10 +39,12 @@ pub struct Stretch {
     pub start: u64,
     /// Where replay stands when all of it is applied.
     pub end: u64,
-    /// Whether it is one record, of which replay has applied nothing until it has applied all.
+    /// Whether it is one record or transaction, of which replay has applied nothing until it has applied all.
     pub is_whole: bool,
-    /// What it asks for, each file once.
-    pub files: Vec<(WorkFile, Work)>,
+    /// Whether it is of the same transaction as the stretch before it.
+    pub continues: bool,
+    /// What it asks for, each file or table once.
+    pub objects: Vec<(WorkOn, Work)>,
 }
 
 /// How far the log is known to be there.
@@ -50,7 +65,7 @@ pub struct LogLook {
     pub stretches: Vec<Stretch>,
     /// Whose log it is; names the directories of tablespaces.
     pub format: Option<LogFormat>,
-    /// Bytes of log that were passed over since the last look: removed, too far behind, or no log.
+    /// Bytes of log that were passed over since the last look: removed, too far behind, compressed, or no log.
     pub skipped: u64,
     /// Whether more is there than one look reads.
     pub has_more: bool,
@@ -75,6 +90,9 @@ pub enum LogError {
     /// It is no log of a version that is known here.
     #[error("its log is of an unknown version; 14 to 18 can be read")]
     Unknown,
+    /// It is encrypted.
+    #[error("its log is encrypted")]
+    Encrypted,
     /// The engine's log is not read.
     #[error("the log of this kind of server is not read")]
     Unsupported,

@@ -134,6 +134,11 @@ impl Binlogs {
         (logs.position(place), logs.timeline(server_id))
     }
 
+    /// A place in the logs of the server, as a number.
+    pub(super) fn number(&self, server_id: u32, place: &Place) -> u64 {
+        self.state().of(server_id).position(place)
+    }
+
     /// How far a replica of the server is. What it has applied is never taken back, unless the logs have begun anew.
     pub(super) fn replicated(
         &self,

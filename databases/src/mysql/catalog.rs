@@ -2,7 +2,7 @@
 //! calls its logs, where its data directory is, and for the names of indexes.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -29,6 +29,14 @@ pub(crate) struct MyDirectory(Arc<Known>);
 struct Known {
     names: RwLock<Names>,
     indexes: RwLock<Indexes>,
+    relay_logs: RwLock<RelayLogs>,
+}
+
+/// Where the server says that its relay logs are.
+#[derive(Debug, Default)]
+struct RelayLogs {
+    data_directory: PathBuf,
+    directory: PathBuf,
 }
 
 impl MyDirectory {
@@ -45,6 +53,11 @@ impl MyDirectory {
         *self.0.names.write().unwrap_or_else(PoisonError::into_inner) = names;
         // They may have been renamed.
         self.0.indexes.write().unwrap_or_else(PoisonError::into_inner).forget();
+        let relay = row.at(2).map(PathBuf::from).unwrap_or_default();
+        *self.0.relay_logs.write().unwrap_or_else(PoisonError::into_inner) = RelayLogs {
+            data_directory: directory.into(),
+            directory: relay.parent().unwrap_or(Path::new("")).to_owned(),
+        };
         Ok(())
     }
 
@@ -53,6 +66,20 @@ impl MyDirectory {
         let rows = indexes::ask(link, wanted).await?;
         self.0.indexes.write().unwrap_or_else(PoisonError::into_inner).keep(&rows);
         Ok(())
+    }
+
+    /// The directory of its relay logs, as seen from here, of a server whose data directory is seen here.
+    pub(super) fn relay_directory(&self, data_directory: &Path) -> PathBuf {
+        let told = self.0.relay_logs.read().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(below) = told.directory.strip_prefix(&told.data_directory) {
+            return data_directory.join(below);
+        }
+        // The data directory is seen as /proc/PID/cwd.
+        let root = data_directory.parent().filter(|process| process.starts_with("/proc"));
+        match told.directory.strip_prefix("/") {
+            Ok(below) => root.map_or(Path::new("/").join(below), |process| process.join("root").join(below)),
+            Err(_) => data_directory.join(&told.directory),
+        }
     }
 }
 

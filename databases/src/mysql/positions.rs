@@ -17,6 +17,7 @@ use super::{
     binlogs::{Binlogs, Place},
     connect::{About, Answer},
     link::{Asked, Link},
+    relay::{Spot, Spots},
     waits::{Stand, Waits, plain},
 };
 use crate::{
@@ -63,6 +64,8 @@ pub(super) struct Positions {
     applier: Mutex<Applier>,
     waits: Waits,
     binlogs: Arc<Binlogs>,
+    /// Where the applier stands, for who reads the relay logs.
+    spots: Arc<Spots>,
     /// The file that was last written to.
     file: Mutex<Option<(String, u64)>>,
 }
@@ -72,7 +75,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Positions {
-    pub(super) fn new(binlogs: Arc<Binlogs>) -> Self {
+    pub(super) fn new(binlogs: Arc<Binlogs>, spots: Arc<Spots>) -> Self {
         Self {
             replica: AtomicUsize::new(0),
             upstream: AtomicUsize::new(0),
@@ -80,6 +83,7 @@ impl Positions {
             applier: Mutex::default(),
             waits: Waits::default(),
             binlogs,
+            spots,
             file: Mutex::default(),
         }
     }
@@ -108,6 +112,7 @@ impl Positions {
             let seen = self.binlogs.replicated(upstream, received.as_ref(), &applied, monotonic);
             (sample.received, sample.replayed) = (seen.received, Some(seen.applied));
             sample.timeline = Some(seen.timeline);
+            self.spots.set(spot(row, applied, upstream));
         }
         sample.streaming = row.named(IO_RUNNING).is_some_and(|running| running == "Yes");
         sample.last_replayed_commit_age = row.number(SECONDS_BEHIND).map(Duration::from_secs);
@@ -224,6 +229,13 @@ fn received(row: &Answer) -> Option<Place> {
 fn applied(row: &Answer) -> Option<Place> {
     let file = row.named(&["Relay_Master_Log_File", "Relay_Source_Log_File"])?;
     Place::read(&file, row.number(&["Exec_Master_Log_Pos", "Exec_Source_Log_Pos"])?)
+}
+
+/// Where the applier stands in both logs.
+fn spot(row: &Answer, source: Place, server_id: u32) -> Option<Spot> {
+    let file = row.named(&["Relay_Log_File"])?;
+    let digits = file.rsplit_once('.')?.1.len();
+    Some(Spot { relay: Place::read(&file, row.number(&["Relay_Log_Pos"])?)?, source, digits, server_id })
 }
 
 /// The answer to the first of these statements that the server understands, which is remembered.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     postgresql::{directory::PgDirectory, path::Fork},
-    work::{Stretch, Work},
+    work::{Stretch, Work, WorkOn},
 };
 
 /// Bytes of log that are added up to one stretch. At 100 MB/s that is 1,500 a second.
@@ -68,7 +68,8 @@ impl Counter {
         self.start = end;
         if end > start {
             // What asks for nothing is a stretch too: replay has to pass it.
-            self.done.push(Stretch { start, end, is_whole, files: self.files.drain().collect() });
+            let objects = self.files.drain().map(|(file, work)| (WorkOn::File(file), work)).collect();
+            self.done.push(Stretch { start, end, is_whole, continues: false, objects });
         }
     }
 

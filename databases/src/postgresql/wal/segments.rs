@@ -1,23 +1,15 @@
-//! The files of a write-ahead log: names, and opening them as what any user may have put there.
+//! The files of a write-ahead log, by name.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io,
-    os::{
-        fd::{AsFd, AsRawFd},
-        unix::fs::{MetadataExt, OpenOptionsExt},
-    },
+    fs::{self, File},
     path::{Path, PathBuf},
 };
 
-use nix::{
-    errno::Errno,
-    fcntl::{OFlag, openat},
-    sys::stat::Mode,
-};
-
 use super::page::is_segment_size;
-use crate::work::LogError;
+use crate::{
+    log_files::{LogFiles, unreadable},
+    work::LogError,
+};
 
 /// Most names of a directory that are looked at.
 const MOST_NAMES: usize = 200_000;
@@ -25,27 +17,15 @@ const MOST_NAMES: usize = 200_000;
 /// The directory of a server's log.
 #[derive(Debug)]
 pub(super) struct Segments {
-    directory: File,
-    /// Only files of the user whose data directory it is are read.
-    owner: u32,
+    files: LogFiles,
     size: u64,
-}
-
-fn unreadable(what: &'static str) -> impl Fn(io::Error) -> LogError {
-    move |error| LogError::Unreadable { what, reason: error.to_string() }
 }
 
 impl Segments {
     /// Opens the log of a data directory.
     pub(super) fn open(data_directory: &Path) -> Result<Self, LogError> {
-        let owner = fs::metadata(data_directory).map_err(unreadable("data directory"))?.uid();
-        let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-        let directory = OpenOptions::new()
-            .read(true)
-            .custom_flags(flags.bits())
-            .open(place(data_directory))
-            .map_err(unreadable("pg_wal"))?;
-        let mut segments = Self { directory, owner, size: 0 };
+        let files = LogFiles::open("pg_wal", &place(data_directory), data_directory)?;
+        let mut segments = Self { files, size: 0 };
         segments.size = segments.find_size()?;
         Ok(segments)
     }
@@ -69,8 +49,7 @@ impl Segments {
 
     /// Timeline and the rest of the name of all files of the log.
     fn names(&self) -> Result<Vec<(u32, String)>, LogError> {
-        let path = format!("/proc/self/fd/{}", self.directory.as_fd().as_raw_fd());
-        let names = fs::read_dir(path).map_err(unreadable("pg_wal"))?.take(MOST_NAMES);
+        let names = fs::read_dir(self.files.path()).map_err(unreadable("pg_wal"))?.take(MOST_NAMES);
         Ok(names
             .filter_map(|entry| {
                 let name = entry.ok()?.file_name().into_string().ok()?;
@@ -104,25 +83,7 @@ impl Segments {
     }
 
     fn open_name(&self, name: &str) -> Result<Option<File>, LogError> {
-        let flags =
-            OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-        // That it was read is nobody's business but the owner's, who alone may ask for that.
-        let opened = match openat(&self.directory, name, flags | OFlag::O_NOATIME, Mode::empty()) {
-            Err(Errno::EPERM) => openat(&self.directory, name, flags, Mode::empty()),
-            opened => opened,
-        };
-        let file = match opened {
-            Ok(file) => File::from(file),
-            Err(Errno::ENOENT) => return Ok(None),
-            Err(error) => return Err(unreadable("a segment")(error.into())),
-        };
-        let metadata = file.metadata().map_err(unreadable("a segment"))?;
-        if metadata.is_file() && metadata.uid() == self.owner {
-            Ok(Some(file))
-        } else {
-            let reason = "it is not a file of the server's user".to_owned();
-            Err(LogError::Unreadable { what: "a segment", reason })
-        }
+        self.files.file("a segment", name)
     }
 }
 
