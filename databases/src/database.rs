@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    catalog::CatalogReader,
+    catalog::{CatalogReader, Object},
     check::Finding,
     discover::discover_in_background,
     engine::Engine,
@@ -100,6 +100,11 @@ impl Database {
     /// Reads the beats that it shows, on the session that samplers share.
     pub fn beat_reader(&self, schema: &str) -> BeatReader {
         BeatReader { engine: Arc::clone(&self.0.engine), schema: schema.into() }
+    }
+
+    /// Tables that have no key by which a row to be changed is found; it is not for asking often.
+    pub async fn tables_without_key(&self) -> Result<Vec<Object>, DatabaseError> {
+        self.0.engine.tables_without_key().await
     }
 
     /// Asks its primary for its position, where `primary_dsn` is set.

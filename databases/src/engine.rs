@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use blameio_pipeline::{PageFormat, ThreadRole};
 
 use crate::{
-    catalog::Wanted,
+    catalog::{Object, Wanted},
     check::Finding,
     discover::DiscoveredServer,
     error::DatabaseError,
@@ -128,6 +128,10 @@ pub(crate) trait Engine: Send + Sync + fmt::Debug {
 
     /// Who reads its log from its files; `None` where nobody can.
     fn log(&self) -> Option<Box<dyn ReadLog>>;
+
+    /// Tables of which each row that is changed is looked for by reading them, because they have no key; none where that
+    /// is no matter of the engine.
+    async fn tables_without_key(&self) -> Result<Vec<Object>, DatabaseError>;
 
     /// Looks at everything the agent needs of the server.
     async fn check(&self) -> Vec<Finding>;

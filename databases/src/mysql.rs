@@ -11,6 +11,7 @@ mod filename;
 mod grants;
 mod heartbeat;
 mod indexes;
+mod keys;
 mod link;
 mod locate;
 pub mod path;
@@ -38,7 +39,7 @@ use blameio_config::{ComponentId, Secret};
 use blameio_pipeline::PageFormat;
 
 use crate::{
-    catalog::{CatalogReader, Wanted},
+    catalog::{CatalogReader, Object, Wanted},
     check::Finding,
     discover::DiscoveredServer,
     engine::{Duty, Engine, Tasks},
@@ -206,6 +207,10 @@ impl Engine for MySql {
     fn log(&self) -> Option<Box<dyn ReadLog>> {
         let (binlogs, spots) = (Arc::clone(&self.binlogs), Arc::clone(&self.spots));
         Some(Box::new(Follower::new(binlogs, spots, self.directory.clone())))
+    }
+
+    async fn tables_without_key(&self) -> Result<Vec<Object>, DatabaseError> {
+        keys::without(&self.link).await
     }
 
     async fn check(&self) -> Vec<Finding> {

@@ -42,7 +42,7 @@ use async_trait::async_trait;
 use blameio_config::{ComponentId, Secret};
 
 use crate::{
-    catalog::{CatalogReader, Wanted},
+    catalog::{CatalogReader, Object, Wanted},
     check::Finding,
     discover::DiscoveredServer,
     engine::{Duty, Engine, Tasks},
@@ -215,6 +215,11 @@ impl Engine for PostgreSql {
 
     fn log(&self) -> Option<Box<dyn ReadLog>> {
         Some(Box::new(wal::Follower::new(self.directory.clone())))
+    }
+
+    async fn tables_without_key(&self) -> Result<Vec<Object>, DatabaseError> {
+        // A physical replica applies changes of blocks, not of rows.
+        Ok(Vec::new())
     }
 
     async fn check(&self) -> Vec<Finding> {

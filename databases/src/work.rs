@@ -30,6 +30,8 @@ pub struct Work {
     pub drops: u64,
     /// Bytes of rows, as they were and as they become.
     pub bytes: u64,
+    /// Those of them that are of rows that have to be found first.
+    pub sought: u64,
 }
 
 /// A stretch of log and what it asks for.

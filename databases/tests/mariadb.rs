@@ -10,10 +10,12 @@
 
 mod mariadb_cluster;
 
+use std::collections::BTreeMap;
+
 use blameio_config::Secret;
 use blameio_databases::{
-    Database, DatabaseError, DatabaseExtension, DiscoveredServer, FileKind, ReplicaSample, Resolution,
-    WaitKind, database, discover,
+    Database, DatabaseError, DatabaseExtension, DiscoveredServer, FileKind, LogPositions, LogReader,
+    ReplicaSample, Resolution, Stretch, WaitKind, WorkOn, database, discover,
 };
 use blameio_pipeline::{Extension, ThreadRole};
 use mariadb_cluster::{Cluster, Server, until, watch};
@@ -367,4 +369,103 @@ async fn ssl_mode_means_what_it_says() {
             (other, _) => panic!("{options}: {other:?}"),
         }
     }
+}
+
+/// Looks until a position is read; the bytes of rows by table.
+async fn rows_until(log: &mut LogReader, from: &ReplicaSample, end: u64) -> BTreeMap<String, (u64, u64)> {
+    let positions = |received| LogPositions {
+        received: Some(received),
+        replayed: from.replayed,
+        timeline: from.timeline,
+    };
+    let mut read = 0;
+    let mut rows: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    until("the relay log is read", async || {
+        // The look is made because there may be more, not because it is known to be there.
+        let look = log.look(positions(end + read)).await.unwrap();
+        read += 1;
+        assert_eq!(look.skipped, 0);
+        for Stretch { start, end: until, is_whole, objects, .. } in &look.stretches {
+            assert!(start < until && *is_whole);
+            for (object, work) in objects {
+                let WorkOn::Table(table) = object else { panic!("{object:?} is no table") };
+                let row = rows.entry(format!("{}.{}", table.namespace, table.table)).or_default();
+                *row = (row.0 + work.bytes, row.1 + work.sought);
+            }
+        }
+        look.stretches.last().is_some_and(|stretch| stretch.end >= end).then_some(())
+    })
+    .await;
+    rows
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_relay_log_names_the_tables_whose_rows_are_changed_and_their_bytes() {
+    let Some(mut cluster) = Cluster::start("relay log").await else { return };
+    let watched = watch(cluster.replica.dsn(), Some(cluster.primary.dsn())).await;
+    let database = &watched.database;
+    let mut source = database.primary().unwrap();
+    let (mut sql, mut replica) = (cluster.primary.sql().await, cluster.replica.sql().await);
+    let begin = [
+        "USE shop",
+        "SET SESSION binlog_format = ROW",
+        "CREATE TABLE shop.keyless (a INT, b INT)",
+        "CREATE TABLE shop.`ge-teilt` (a INT, b INT) PARTITION BY HASH (a) PARTITIONS 2",
+        "CREATE TABLE shop.unique_key (a INT NOT NULL UNIQUE, b INT)",
+    ];
+    run(&mut sql, &begin).await;
+    cluster.caught_up().await;
+    until("its processes are found", async || database.server().view().data_directory.clone()).await;
+    let from = sampled(database, "where it stands", |sample| sample.replayed.is_some()).await;
+    let mut log = database.log();
+    let positions = LogPositions { received: from.received, replayed: from.replayed, timeline: from.timeline };
+    log.look(positions).await.unwrap();
+
+    // The applier stands still: what is received is read before it is applied.
+    run(&mut replica, &["STOP SLAVE SQL_THREAD"]).await;
+    let changes = [
+        "INSERT INTO shop.keyless SELECT seq, seq % 10 FROM seq_1_to_5000",
+        "UPDATE shop.keyless SET a = a + 1 WHERE b = 3",
+        "FLUSH BINARY LOGS",
+        "INSERT INTO shop.`ge-teilt` VALUES (1, 1), (2, 2), (3, 3)",
+        "DELETE FROM shop.keyless WHERE b = 4",
+        "INSERT INTO shop.unique_key SELECT seq, seq FROM seq_1_to_100",
+    ];
+    run(&mut sql, &changes).await;
+    let end = source.flushed().await.unwrap().flushed;
+    sampled(database, "all is received", |sample| sample.received == Some(end)).await;
+    let rows = rows_until(&mut log, &from, end).await;
+    // A row of two INTs has nine bytes, and an update has two of them.
+    let expected = [
+        ("shop.ge-teilt", (3 * 9, 0)),
+        ("shop.keyless", (5000 * 9 + 500 * 18 + 500 * 9, 500 * 18 + 500 * 9)),
+        ("shop.unique_key", (100 * 9, 0)),
+    ];
+    assert_eq!(rows, expected.map(|(table, bytes)| (table.to_owned(), bytes)).into());
+
+    // A replica that is started again has other relay logs, and receives again what it did not apply.
+    cluster.replica.down().await;
+    cluster.replica.up().await;
+    cluster.caught_up().await;
+    let from = sampled(database, "all is applied", |sample| sample.replayed == Some(end)).await;
+    until("its processes are found again", async || {
+        let view = database.server().view();
+        view.processes.iter().any(|process| process.pid == cluster.replica.pid()).then_some(())
+    })
+    .await;
+    let mut log = database.log();
+    let mut sql = cluster.primary.sql().await;
+    run(&mut sql, &["SET SESSION binlog_format = ROW", "UPDATE shop.orders SET x = x + 1"]).await;
+    cluster.caught_up().await;
+    let end = source.flushed().await.unwrap().flushed;
+    let rows = rows_until(&mut log, &from, end).await;
+    assert_eq!(rows.get("shop.orders"), Some(&(2 * 18, 2 * 18)), "{rows:?}");
+
+    let without: Vec<String> =
+        database.tables_without_key().await.unwrap().into_iter().map(|table| table.table).collect();
+    assert_eq!(without, ["ge-teilt", "keyless"]);
+    let findings = database.check().await;
+    let told = findings.iter().find(|finding| finding.what.contains("without a primary key")).unwrap();
+    assert!(told.ok && told.what.ends_with("shop.ge-teilt, shop.keyless"), "{told:?}");
+    watched.extension.shutdown().await;
 }

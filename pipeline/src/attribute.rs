@@ -87,8 +87,10 @@ pub const BLAME_CAUSE: &str = "blameio.blame.cause";
 pub const BLAME_CULPRIT: &str = "blameio.blame.culprit";
 /// Which log is counted: received, applied.
 pub const WORK_STAGE: &str = "blameio.work.stage";
-/// What is counted: block (a reference of a log record to a block), drop (a relation that a commit removes).
+/// What is counted: block (a reference of a log record to a block), drop (a relation that a commit removes), row (a byte of the rows that a transaction changes, as they were and as they become).
 pub const WORK_KIND: &str = "blameio.work.kind";
+/// none, of a table that has neither a primary key nor a unique one without NULLs: each row that is changed is looked for by reading the table.
+pub const TABLE_KEY: &str = "blameio.table.key";
 /// Tracepoint that a probe is attached to: sys_enter, sched_switch, …
 pub const PROBE_TRACEPOINT: &str = "blameio.probe.tracepoint";
 /// Why something was lost: `io map full`, …

@@ -79,8 +79,10 @@ metrics! {
     REPLICATION_APPLIED = "blameio.replication.applied", "By", Sum, [REPLICATION_CHANNEL];
     /// Time that applying waited, by what it waited for.
     REPLICATION_WAIT_TIME = "blameio.replication.wait.time", "s", Sum, [REPLICATION_CHANNEL, WAIT_KIND, DB_NAMESPACE, DB_TABLE, DB_INDEX, FILE_KIND, WAIT_HOLDER];
-    /// Work that log asks of replay: references of its records to blocks, and relations that its commits remove.
+    /// Work that log asks of replay. Of PostgreSQL: references of its records to blocks, and relations that its commits remove. Of MySQL and MariaDB: bytes of the rows that its transactions change, read up to 16 MiB before the applier.
     REPLICATION_WORK = "blameio.replication.work", "{item}", Sum, [REPLICATION_CHANNEL, WORK_STAGE, WORK_KIND, DB_NAMESPACE, DB_TABLE, DB_INDEX, FILE_KIND, FILE_PATH];
+    /// Time that the SQL thread of MySQL or MariaDB was at a table's changes, as samples of where it stands in the relay log show; without a table, at what names none, as statements do. A transaction's time is shared out by the bytes of its tables' rows.
+    REPLICATION_WORK_TIME = "blameio.replication.work.time", "s", Sum, [REPLICATION_CHANNEL, DB_NAMESPACE, DB_TABLE, TABLE_KEY];
     /// 1 for the state that replication is in, 0 for the others.
     REPLICATION_STATUS = "blameio.replication.status", "{state}", Gauge, [REPLICATION_CHANNEL, REPLICATION_STATE];
     /// 1; its attributes tell the upstream, slot, timeline, source of the lag and its freshness.

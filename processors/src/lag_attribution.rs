@@ -19,6 +19,7 @@ use opentelemetry_proto::tonic::{
 };
 
 pub mod account;
+pub mod at_work;
 pub mod channel;
 pub mod charges;
 pub mod company;
@@ -166,7 +167,7 @@ impl LagAttribution {
         let server = self.servers.entry(instance.clone()).or_default();
         server.resource = resource;
         server.seen = Instant::now();
-        let Readings { lags, threads, threads_at, operations, work, ended, .. } = readings;
+        let Readings { lags, threads, threads_at, operations, work, at_work, ended, .. } = readings;
         for at in lags.iter().map(|lag| lag.at).chain((!threads.is_empty()).then_some(threads_at)) {
             server.heard = newest(server.heard, at);
             self.newest = newest(self.newest, at);
@@ -185,7 +186,8 @@ impl LagAttribution {
         let Some(server) = self.servers.get_mut(&instance) else { return ends };
         for (name, channel) in &mut server.channels {
             let work: Vec<_> = work.iter().filter(|point| point.channel == *name).cloned().collect();
-            channel.work(&work);
+            let at_work: Vec<_> = at_work.iter().filter(|point| point.channel == *name).cloned().collect();
+            channel.work(&work, &at_work);
         }
         for lag in lags {
             if let Some(channel) = server.channels.get_mut(&lag.channel) {

@@ -13,7 +13,7 @@ mod cluster;
 
 use std::{collections::BTreeMap, path::Path, process::Command};
 
-use blameio_databases::{LogFormat, LogPositions, LogReader, Stretch, Work};
+use blameio_databases::{LogFormat, LogPositions, LogReader, Stretch, Work, WorkOn};
 use blameio_pipeline::Extension;
 use cluster::{Cluster, until, value};
 use tokio_postgres::Client;
@@ -70,7 +70,8 @@ fn told(data: &Path, start: u64, end: u64) -> ByPath {
 
 fn counted(stretches: &[Stretch]) -> ByPath {
     let mut counted = ByPath::new();
-    for (file, work) in stretches.iter().flat_map(|stretch| &stretch.files) {
+    for (object, work) in stretches.iter().flat_map(|stretch| &stretch.objects) {
+        let WorkOn::File(file) = object else { panic!("{object:?} is no file") };
         let sum = counted.entry(file.path(FORMAT)).or_default();
         sum.blocks += work.blocks;
         sum.drops += work.drops;
@@ -147,7 +148,7 @@ async fn the_work_read_from_a_replicas_log_is_what_pg_waldump_says() {
     assert_eq!(counted(&stretches), told(&cluster.replica.directory, start, last));
     assert!(stretches.windows(2).all(|pair| pair[0].end == pair[1].start), "without a gap");
     let many = stretches.iter().find(|stretch| stretch.is_whole).unwrap();
-    let drops: u64 = many.files.iter().map(|(_, work)| work.drops).sum();
+    let drops: u64 = many.objects.iter().map(|(_, work)| work.drops).sum();
     assert_eq!(drops, 100, "50 tables and their indexes go at one record");
 
     // A restart of the replica loses and repeats nothing.

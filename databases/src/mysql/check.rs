@@ -2,9 +2,13 @@
 
 use super::{
     grants::{self, Grant},
+    keys,
     link::Link,
 };
-use crate::{check::Finding, error::DatabaseError};
+use crate::{catalog::Object, check::Finding, error::DatabaseError};
+
+/// So many tables are named in one finding.
+const NAMED: usize = 10;
 
 pub(super) async fn check(link: &Link, is_replica: Result<bool, DatabaseError>) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -67,7 +71,29 @@ async fn look(
             Err(error) => return Err(error),
         }
     }
+    // Without the privilege that this needs it was told above that it is missing.
+    if let Ok(tables) = keys::without(link).await {
+        findings.extend(without_key(&tables));
+    }
     Ok(())
+}
+
+/// Tables without a primary key: the agent lacks nothing, so that this is no fault.
+fn without_key(tables: &[Object]) -> Option<Finding> {
+    let named: Vec<String> = tables
+        .iter()
+        .take(NAMED)
+        .map(|table| format!("{}.{}", table.namespace, table.table))
+        .collect();
+    let more = tables.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    (!named.is_empty()).then(|| {
+        Finding::good(format!(
+            "mind that tables without a primary key are read as a whole for each of their rows that is changed or deleted: \
+             {}{more}",
+            named.join(", ")
+        ))
+    })
 }
 
 /// Whether a privilege is missing.

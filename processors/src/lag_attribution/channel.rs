@@ -13,7 +13,7 @@ use super::{
     learned::Habits,
     normal::Applied,
     owner::{Owner, Subject},
-    reading::{LagReading, OperationPoint, ThreadPoint, Wait, WorkPoint},
+    reading::{AtWorkPoint, LagReading, OperationPoint, ThreadPoint, Wait, WorkPoint},
     spans::seconds_between,
     top::Top,
     windows::Windows,
@@ -137,9 +137,10 @@ impl Channel {
         self.windows.read(at, points, operations);
     }
 
-    /// Takes the cumulative work in the log, as it is at the next lag measurement.
-    pub fn work(&mut self, points: &[WorkPoint]) {
+    /// Takes the cumulative work in the log, and the time at it, as it is at the next lag measurement.
+    pub fn work(&mut self, points: &[WorkPoint], at_work: &[AtWorkPoint]) {
         self.work.read(points);
+        self.work.at_work.read(at_work);
     }
 
     /// Takes a lag measurement; a tick is made of it when the thread time of the same moment is there.
@@ -170,7 +171,11 @@ impl Channel {
         });
         let in_step = reading.lag <= noise && self.last.as_ref().is_some_and(|last| last.lag <= noise);
         let window = self.window(&reading, patience, around, comparable && in_step);
-        let work = window.processor.iter().map(|(owner, effort)| (owner.clone(), effort.items)).collect();
+        // Of work that has no name nothing is counted.
+        let counted = window.processor.iter().filter(|(owner, effort)| {
+            effort.items > 0.0 || owner.subject != Subject::default()
+        });
+        let work = counted.map(|(owner, effort)| (owner.clone(), effort.items)).collect();
         let applied = Applied { bytes: self.applied_bytes(&reading), work };
         let gross = charges(&window);
         if comparable && in_step {
@@ -254,7 +259,12 @@ impl Channel {
         if window.observed > 0.0 {
             cost.learn(&reading.work, computed, stood_still);
         }
-        window.processor = work::processor(&reading.work, cost, stood_still, computed >= waited);
+        let mut blocked: BTreeMap<Subject, f64> = BTreeMap::new();
+        for (doing, seconds) in window.spent.iter().filter(|(doing, _)| doing.subject.table.is_some()) {
+            *blocked.entry(doing.subject.whole_table()).or_default() += seconds;
+        }
+        window.processor =
+            work::processor(&reading.work, cost, stood_still, computed >= waited, &blocked);
     }
 
     fn note_apply_time(&mut self, window: &Window) {

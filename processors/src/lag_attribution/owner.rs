@@ -146,6 +146,9 @@ pub const CPU_LIMIT: &str = "cpu limit of its cgroup";
 /// Culprit of CPU time that went into removing relations.
 pub const DROPS: &str = "drop of relations";
 
+/// Culprit of CPU time that went into looking for the rows of a table that has no key to find them by.
+pub const NO_KEY: &str = "no primary key";
+
 /// A row of the account.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Owner {
@@ -182,7 +185,7 @@ impl Owner {
     }
 
     /// The row that it is counted in when it has none of its own. Those who compete are told apart no more; of what the
-    /// CPU did, the two fixed culprits are.
+    /// CPU did, the fixed culprits are.
     #[must_use]
     pub fn into_other(self) -> Self {
         let culprit = self.culprit.filter(|_| self.cause == Cause::Cpu);

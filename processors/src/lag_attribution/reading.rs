@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use blameio_pipeline::{
     attribute::{
         BLAME_CULPRIT, FILE_PATH, HOST_ID, HOST_NAME, IO_OPERATION, LAG_FRESHNESS, LAG_SOURCE, LAG_STAGE,
-        REPLICATION_CHANNEL, SERVER_ADDRESS, SERVER_PORT, SERVICE_INSTANCE_ID, SYSTEM_DEVICE, THREAD_ID,
-        THREAD_ROLE, THREAD_STATE, WAIT_HOLDER, WAIT_KIND, WORK_KIND, WORK_STAGE,
+        REPLICATION_CHANNEL, SERVER_ADDRESS, SERVER_PORT, SERVICE_INSTANCE_ID, SYSTEM_DEVICE, TABLE_KEY,
+        THREAD_ID, THREAD_ROLE, THREAD_STATE, WAIT_HOLDER, WAIT_KIND, WORK_KIND, WORK_STAGE,
     },
     metrics::{attribute, integer_attribute, is_ended, number, number_points},
     role::ThreadRole,
@@ -19,6 +19,9 @@ use opentelemetry_proto::tonic::{
 };
 
 use super::{charges::Doing, owner::Subject, work::Step};
+
+/// So many bytes of rows are one piece of work, as a reference to a block is one.
+const BYTES_OF_A_ROW: f64 = 100.0;
 
 /// What was waited for. Each is a counter of its own: the end of one takes nothing from the others.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -110,6 +113,19 @@ pub struct DevicePoint {
     pub value: Option<f64>,
 }
 
+/// One cumulative value of the time that the applying thread was at an object's changes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AtWorkPoint {
+    /// The channel.
+    pub channel: String,
+    /// The object; empty where it is not known.
+    pub subject: Subject,
+    /// Whether it has no key by which a row is found.
+    pub without_key: bool,
+    /// Cumulative seconds; `None` when the series has ended.
+    pub seconds: Option<f64>,
+}
+
 /// One cumulative count of work that log asks of replay.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WorkPoint {
@@ -146,6 +162,8 @@ pub struct Readings {
     pub devices: Vec<DevicePoint>,
     /// Work in the log.
     pub work: Vec<WorkPoint>,
+    /// Time at it.
+    pub at_work: Vec<AtWorkPoint>,
 }
 
 impl Readings {
@@ -212,6 +230,10 @@ fn read(metric: &Metric, lags: &mut BTreeMap<String, LagReading>, readings: &mut
     }
     if name == signal::REPLICATION_WORK.name {
         readings.work.extend(number_points(metric).iter().filter_map(work_point));
+        return;
+    }
+    if name == signal::REPLICATION_WORK_TIME.name {
+        readings.at_work.extend(number_points(metric).iter().map(at_work_point));
         return;
     }
     let known = [
@@ -331,18 +353,33 @@ fn device_point(measure: Measure, point: &NumberDataPoint) -> Option<DevicePoint
     })
 }
 
+fn at_work_point(point: &NumberDataPoint) -> AtWorkPoint {
+    AtWorkPoint {
+        channel: owned(point, REPLICATION_CHANNEL),
+        subject: Subject::of(&point.attributes),
+        without_key: attribute(&point.attributes, TABLE_KEY) == Some("none"),
+        seconds: value(point),
+    }
+}
+
 fn work_point(point: &NumberDataPoint) -> Option<WorkPoint> {
-    let told = |key, yes: &str, no: &str| match attribute(&point.attributes, key)? {
-        text if text == yes => Some(true),
-        text if text == no => Some(false),
-        _ => None,
+    let (drops, per_item) = match attribute(&point.attributes, WORK_KIND)? {
+        "block" => (false, 1.0),
+        "drop" => (true, 1.0),
+        "row" => (false, BYTES_OF_A_ROW),
+        _ => return None,
+    };
+    let applied = match attribute(&point.attributes, WORK_STAGE)? {
+        "applied" => true,
+        "received" => false,
+        _ => return None,
     };
     Some(WorkPoint {
         channel: owned(point, REPLICATION_CHANNEL),
-        applied: told(WORK_STAGE, "applied", "received")?,
-        drops: told(WORK_KIND, "drop", "block")?,
+        applied,
+        drops,
         subject: Subject::of(&point.attributes),
         path: owned(point, FILE_PATH),
-        items: value(point),
+        items: value(point).map(|items| items / per_item),
     })
 }

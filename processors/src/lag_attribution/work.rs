@@ -1,9 +1,10 @@
 //! What the log asked of replay: whose blocks and whose removal. Splits the processor's time by what was applied, and
 //! growth that nobody caused by what waits to be.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{
+    at_work::{self, AtWork},
     cost::Cost,
     owner::{Cause, DROPS, Owner, Subject},
     reading::WorkPoint,
@@ -31,6 +32,8 @@ pub struct Work {
     waiting: VecDeque<Items>,
     received: Items,
     applied: Items,
+    /// Where the applying thread was seen, of servers of which that can be told.
+    pub at_work: AtWork,
 }
 
 /// What was applied between two lag measurements, and what waited at the second. By whole tables.
@@ -42,12 +45,16 @@ pub struct Step {
     pub waiting: Amount,
     /// What of that came first: replay is at it.
     pub next: Amount,
+    /// Seconds that the applying thread was seen at it.
+    pub at_work: BTreeMap<Subject, f64>,
+    /// Tables without a key.
+    pub without_key: BTreeSet<Subject>,
 }
 
 /// An amount of work.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Amount {
-    /// References to blocks.
+    /// References to blocks, or rows.
     pub blocks: BTreeMap<Subject, f64>,
     /// Relations that are removed.
     pub drops: BTreeMap<Subject, f64>,
@@ -101,7 +108,8 @@ impl Work {
             }
             None => self.waiting.push_back(received),
         }
-        let mut step = Step::default();
+        let (at_work, without_key) = self.at_work.step();
+        let mut step = Step { at_work, without_key, ..Step::default() };
         let applied = std::mem::take(&mut self.applied);
         step.applied.add(&applied);
         for (kind, mut left) in applied {
@@ -138,15 +146,24 @@ fn add(rows: &mut BTreeMap<Subject, f64>, subject: Subject, items: f64) {
 /// What the processor did for an owner.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Effort {
-    /// In references to blocks.
+    /// In references to blocks, or in seconds that were seen.
     pub weight: f64,
-    /// References to blocks or drops that were applied.
+    /// References to blocks, drops or rows that were applied.
     pub items: f64,
 }
 
 /// Who the processor worked for in a step. Nobody, where nothing is known of it. `running` is whether replay computed for
-/// most of the time, and did not wait for a processor.
-pub fn processor(step: &Step, cost: &Cost, stood_still: bool, running: bool) -> BTreeMap<Owner, Effort> {
+/// most of the time, and did not wait for a processor; `blocked`, how long it waited for files of a table.
+pub fn processor(
+    step: &Step,
+    cost: &Cost,
+    stood_still: bool,
+    running: bool,
+    blocked: &BTreeMap<Subject, f64>,
+) -> BTreeMap<Owner, Effort> {
+    if !step.at_work.is_empty() {
+        return at_work::processor(step, blocked);
+    }
     // Nothing was finished: it was at what came first of all that waits.
     let standing = stood_still && step.applied.is_empty();
     let Amount { blocks, drops } = if standing { &step.next } else { &step.applied };
@@ -200,7 +217,7 @@ mod tests {
     }
 
     fn shares(step: &Step, running: bool) -> Vec<(String, f64, f64)> {
-        let owners = processor(step, &Cost::default(), true, running);
+        let owners = processor(step, &Cost::default(), true, running, &BTreeMap::new());
         let name = |owner: &Owner| owner.subject.table.clone().unwrap_or_default();
         owners.iter().map(|(owner, effort)| (name(owner), effort.weight, effort.items)).collect()
     }
@@ -239,7 +256,7 @@ mod tests {
         let next = amount(&[("a", 9.0)], &[("gone", 3.0)]);
         let step = Step { waiting: next.clone(), next, ..Step::default() };
         assert_eq!(shares(&step, true), [("gone".to_owned(), 3.0 * Cost::default().drop_weight(), 3.0)]);
-        assert!(processor(&step, &Cost::default(), false, true).is_empty(), "something else was applied");
+        assert!(processor(&step, &Cost::default(), false, true, &BTreeMap::new()).is_empty(), "something else was applied");
     }
 
     #[test]

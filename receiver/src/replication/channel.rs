@@ -148,6 +148,10 @@ async fn look(database: &Database, replica: &mut ReplicaSampler, shared: &Shared
                 channel.applied.look(sample.replayed);
             }
             channel.waits.sample(sample.monotonic, sample.wait.as_ref());
+            if let Some(work) = &mut channel.work {
+                let at_work = sample.in_recovery && sample.wait.is_none();
+                work.sample(sample.monotonic, sample.replayed.filter(|_| at_work));
+            }
             let own = sample.wait.as_ref().is_some_and(|wait| wait.own);
             if own && !std::mem::replace(&mut channel.own_fault, own) {
                 tracing::error!(
@@ -246,14 +250,15 @@ fn collect_batch(database: &Database, shared: &Shared) -> Option<Batch> {
     let at = sample.map_or_else(SystemTime::now, |sample| sample.at);
     let ended_waits = channel.waits.expire(now, at);
     let work = channel.work.as_mut().filter(|work| work.instance == identity.instance_id);
-    let work = work.map_or_else(Vec::new, |work| {
+    let (work, work_times) = work.map_or_else(Default::default, |work| {
         if !is_replica {
             return work.finish(now, at);
         }
         if let Some(replayed) = sample.and_then(|sample| sample.replayed) {
-            work.applied(replayed);
+            work.applied(replayed, now);
         }
-        work.points(now, at)
+        let times = work.times(now, at);
+        (work.points(now, at), times)
     });
     let report_of = Report {
         identity,
@@ -267,6 +272,7 @@ fn collect_batch(database: &Database, shared: &Shared) -> Option<Batch> {
         waits: &channel.waits,
         ended_waits,
         work,
+        work_times,
         status: Status::of(sample, &channel.info),
     };
     let resource = report(&report_of, &mut channel.told);

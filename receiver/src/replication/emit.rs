@@ -17,7 +17,7 @@ use opentelemetry_proto::tonic::{common::v1::KeyValue, metrics::v1::ResourceMetr
 use super::{
     lag::{Lag, Stages},
     waits::{WaitKey, Waits},
-    work::WorkPoint,
+    work::{TimePoint, WorkPoint},
 };
 
 const SCOPE: &str = "blameio/replication";
@@ -99,6 +99,8 @@ pub(super) struct Report<'a> {
     pub(super) ended_waits: Vec<WaitKey>,
     /// Work that the log asks for, as far as it changed.
     pub(super) work: Vec<WorkPoint>,
+    /// Time at it, as far as it changed.
+    pub(super) work_times: Vec<TimePoint>,
     /// The state.
     pub(super) status: Status,
 }
@@ -117,6 +119,7 @@ pub(super) fn report(report: &Report<'_>, told: &mut Told) -> ResourceMetrics {
         waits,
         ended_waits,
         work,
+        work_times,
         status,
     } = report;
     let base = vec![
@@ -199,6 +202,15 @@ pub(super) fn report(report: &Report<'_>, told: &mut Told) -> ResourceMetrics {
             None => builder.ended(&signal::REPLICATION_WORK, with(attributes.clone()), time),
         }
     }
+    for TimePoint { attributes, value, start } in work_times {
+        let time = PointTime { start: *start.min(&now.at), at: now.at };
+        match value {
+            Some(value) => {
+                builder.point(&signal::REPLICATION_WORK_TIME, *value, with(attributes.clone()), time);
+            }
+            None => builder.ended(&signal::REPLICATION_WORK_TIME, with(attributes.clone()), time),
+        }
+    }
     builder.finish()
 }
 
@@ -241,7 +253,7 @@ mod tests {
         };
         let at = SystemTime::now();
         let (info, waits) = (ReplicaInfo::default(), Waits::new(at));
-        let (ended_waits, work) = (Vec::new(), Vec::new());
+        let (ended_waits, work, work_times) = (Vec::new(), Vec::new(), Vec::new());
         let (identity, info, waits, status) = (&identity, &info, &waits, Status::Streaming);
         let (received, applied) = (None, None);
         let report_of = Report {
@@ -256,6 +268,7 @@ mod tests {
             waits,
             ended_waits,
             work,
+            work_times,
             status,
         };
         report(&report_of, told)

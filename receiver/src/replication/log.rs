@@ -52,6 +52,7 @@ pub(super) async fn follow(database: Database, shared: Shared, end: Cancellation
                     pause = NEXT;
                 }
                 enter(&shared, instance, look);
+                ask_for_keys(&database, &shared).await;
             }
             Err(LogError::Unsupported) => return,
             Err(error) => {
@@ -70,6 +71,21 @@ fn enter(shared: &Shared, instance: Uuid, look: LogLook) {
     }
     if let Some(work) = &mut channel.work {
         work.received(look, now);
+    }
+}
+
+/// Asks which tables have no key, where the applier is at some of which that is not known.
+async fn ask_for_keys(database: &Database, shared: &Shared) {
+    let wants = lock(shared).work.as_ref().is_some_and(|work| work.wants_keys(Instant::now()));
+    if !wants {
+        return;
+    }
+    let without = database.tables_without_key().await;
+    if let Err(error) = &without {
+        tracing::debug!(database = %database.id(), %error, "which tables have no primary key is not known");
+    }
+    if let Some(work) = &mut lock(shared).work {
+        work.keys(without.ok(), Instant::now());
     }
 }
 
@@ -92,7 +108,7 @@ impl Told {
             tracing::info!(
                 database = %database.id(),
                 bytes = skipped,
-                "a part of its log was not read: it is too far behind, removed, or no log; work is counted of what was"
+                "a part of its log was not read: it is too far behind, removed, compressed, or no log; work is counted of what was"
             );
         }
     }

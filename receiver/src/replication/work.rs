@@ -1,20 +1,26 @@
 //! The work that the log asks of replay, per file: what was received, and what of it is applied. Pure; who reads the
 //! log and who knows how far replay is are others.
 
+mod time;
+
 use std::{
     collections::{HashMap, VecDeque},
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
-use blameio_databases::{LogFormat, LogLook, Stretch, Work, WorkFile};
+use blameio_databases::{LogFormat, LogLook, Object, Stretch, Work, WorkOn};
 use blameio_pipeline::{
-    attribute::{FILE_PATH, WORK_KIND, WORK_STAGE},
+    attribute::{DB_NAMESPACE, DB_TABLE, FILE_PATH, WORK_KIND, WORK_STAGE},
     metrics::{key_value, unix_nano},
 };
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use uuid::Uuid;
 
-/// Files that have rows of their own; what is done for all others is told as one row without a path.
+pub(super) use time::TimePoint;
+use time::Times;
+
+/// Files or tables that have rows of their own; what is done for all others is told as one row without a path.
 const MOST_ROWS: usize = 2000;
 /// Files without a row that are looked at, for some of them may deserve one.
 const MOST_CANDIDATES: usize = 4096;
@@ -31,8 +37,14 @@ const MOST_COUNTS: usize = 64 << 10;
 const OTHERS: u32 = 0;
 
 /// What a series counts: the stage and the kind.
-const SERIES: [(&str, &str); 4] =
-    [("received", "block"), ("received", "drop"), ("applied", "block"), ("applied", "drop")];
+const SERIES: [(&str, &str); 6] = [
+    ("received", "block"),
+    ("received", "drop"),
+    ("received", "row"),
+    ("applied", "block"),
+    ("applied", "drop"),
+    ("applied", "row"),
+];
 
 /// One series of `blameio.replication.work`.
 #[derive(Debug)]
@@ -47,12 +59,13 @@ pub(super) struct WorkPoint {
 
 #[derive(Debug)]
 struct Row {
-    file: Option<WorkFile>,
-    path: Option<String>,
+    /// What it is of; of all that have no row of their own, nothing.
+    object: Option<WorkOn>,
+    names: Vec<KeyValue>,
     received: Work,
     applied: Work,
     /// What was told last, by [`SERIES`].
-    told: [u64; 4],
+    told: [u64; 6],
     start: SystemTime,
     grew: Instant,
     /// Work received lately; halved once a minute.
@@ -60,19 +73,21 @@ struct Row {
 }
 
 impl Row {
-    fn new(file: Option<WorkFile>, path: Option<String>, start: SystemTime, now: Instant) -> Self {
+    fn new(object: Option<WorkOn>, names: Vec<KeyValue>, start: SystemTime, now: Instant) -> Self {
         let (received, applied) = (Work::default(), Work::default());
-        Self { file, path, received, applied, told: [0; 4], start, grew: now, recent: 0 }
+        Self { object, names, received, applied, told: [0; 6], start, grew: now, recent: 0 }
     }
 
-    fn values(&self) -> [u64; 4] {
-        [self.received.blocks, self.received.drops, self.applied.blocks, self.applied.drops]
+    fn values(&self) -> [u64; 6] {
+        let of = |Work { blocks, drops, bytes, .. }: Work| [blocks, drops, bytes];
+        let ([a, b, c], [d, e, f]) = (of(self.received), of(self.applied));
+        [a, b, c, d, e, f]
     }
 
     fn point(&self, series: usize, value: Option<u64>) -> WorkPoint {
         let (stage, kind) = SERIES[series];
         let mut attributes = vec![key_value(WORK_STAGE, stage), key_value(WORK_KIND, kind)];
-        attributes.extend(self.path.as_deref().map(|path| key_value(FILE_PATH, path)));
+        attributes.extend_from_slice(&self.names);
         let value = value.map(|value| i64::try_from(value).unwrap_or(i64::MAX));
         WorkPoint { attributes, value, start: unix_nano(self.start) }
     }
@@ -103,20 +118,40 @@ pub(super) struct Ledger {
     pub(super) instance: Uuid,
     rows: Vec<Option<Row>>,
     free: Vec<u32>,
-    of_file: HashMap<WorkFile, u32>,
+    of_object: HashMap<WorkOn, u32>,
     pending: VecDeque<Pending>,
     counts: usize,
-    candidates: HashMap<WorkFile, u64>,
+    candidates: HashMap<WorkOn, u64>,
     exchanged: Instant,
     /// When it was told last: what grows since then counts from there.
     since: SystemTime,
     format: Option<LogFormat>,
     ended: Vec<WorkPoint>,
+    /// Where the log names tables: when the thread was at which.
+    times: Option<Times>,
 }
 
 fn add(sum: &mut Work, work: Work) {
     sum.blocks += work.blocks;
     sum.drops += work.drops;
+    sum.bytes += work.bytes;
+    sum.sought += work.sought;
+}
+
+fn amount(work: Work) -> u64 {
+    work.blocks + work.drops + work.bytes
+}
+
+/// Makes one of all counts of a row.
+fn unite(counts: &mut Vec<(u32, Work)>) {
+    counts.sort_unstable_by_key(|(row, _)| *row);
+    counts.dedup_by(|next, kept| {
+        let is_same = next.0 == kept.0;
+        if is_same {
+            add(&mut kept.1, next.1);
+        }
+        is_same
+    });
 }
 
 impl Ledger {
@@ -124,9 +159,9 @@ impl Ledger {
     pub(super) fn new(instance: Uuid, now: Instant, at: SystemTime) -> Self {
         Self {
             instance,
-            rows: vec![Some(Row::new(None, None, at, now))],
+            rows: vec![Some(Row::new(None, Vec::new(), at, now))],
             free: Vec::new(),
-            of_file: HashMap::new(),
+            of_object: HashMap::new(),
             pending: VecDeque::new(),
             counts: 0,
             candidates: HashMap::new(),
@@ -134,20 +169,24 @@ impl Ledger {
             since: at,
             format: None,
             ended: Vec::new(),
+            times: None,
         }
     }
 
     /// Takes what one look at the log found.
     pub(super) fn received(&mut self, look: LogLook, now: Instant) {
         self.format = look.format.or(self.format);
-        for Stretch { start, end, is_whole, files } in look.stretches {
-            let mut counts: Vec<(u32, Work)> = Vec::with_capacity(files.len());
+        for Stretch { start, end, is_whole, continues, objects } in look.stretches {
+            let mut counts: Vec<(u32, Work)> = Vec::with_capacity(objects.len());
             let mut others = Work::default();
-            for (file, work) in files {
-                let row = self.row(file, now);
+            for (object, work) in objects {
+                if self.times.is_none() && matches!(object, WorkOn::Table(_)) {
+                    self.times = Some(Times::new(self.since));
+                }
+                let row = self.row(&object, now);
                 if let Some(Some(row)) = self.rows.get_mut(row as usize) {
                     add(&mut row.received, work);
-                    row.recent += work.blocks + work.drops;
+                    row.recent += amount(work);
                     row.grew = now;
                 }
                 if row != OTHERS {
@@ -162,8 +201,8 @@ impl Ledger {
                         *count > 0
                     });
                 }
-                if self.candidates.len() < MOST_CANDIDATES || self.candidates.contains_key(&file) {
-                    *self.candidates.entry(file).or_default() += work.blocks + work.drops;
+                if self.candidates.len() < MOST_CANDIDATES || self.candidates.contains_key(&object) {
+                    *self.candidates.entry(object).or_default() += amount(work);
                 }
             }
             if others != Work::default() {
@@ -171,25 +210,41 @@ impl Ledger {
             }
             counts.sort_unstable_by_key(|(row, _)| *row);
             self.counts += counts.len();
-            self.pending.push_back(Pending { start, end, is_whole, counts });
+            match self.pending.back_mut().filter(|last| continues && last.end == start) {
+                Some(last) => {
+                    self.counts -= last.counts.len() + counts.len();
+                    last.end = end;
+                    last.counts.extend(counts);
+                    unite(&mut last.counts);
+                    self.counts += last.counts.len();
+                }
+                None => self.pending.push_back(Pending { start, end, is_whole, counts }),
+            }
         }
         if self.counts + self.pending.len() > MOST_COUNTS {
             self.merge();
         }
     }
 
-    fn row(&mut self, file: WorkFile, now: Instant) -> u32 {
-        if let Some(row) = self.of_file.get(&file) {
+    fn row(&mut self, object: &WorkOn, now: Instant) -> u32 {
+        if let Some(row) = self.of_object.get(object) {
             return *row;
         }
-        match self.format {
-            Some(format) if self.of_file.len() < MOST_ROWS => self.begin(file, format, now),
+        let names = match object {
+            WorkOn::File(file) => self.format.map(|format| vec![key_value(FILE_PATH, file.path(format))]),
+            WorkOn::Table(table) => Some(vec![
+                key_value(DB_NAMESPACE, table.namespace.as_str()),
+                key_value(DB_TABLE, table.table.as_str()),
+            ]),
+        };
+        match names {
+            Some(names) if self.of_object.len() < MOST_ROWS => self.begin(object, names, now),
             _ => OTHERS,
         }
     }
 
-    fn begin(&mut self, file: WorkFile, format: LogFormat, now: Instant) -> u32 {
-        let row = Some(Row::new(Some(file), Some(file.path(format)), self.since, now));
+    fn begin(&mut self, object: &WorkOn, names: Vec<KeyValue>, now: Instant) -> u32 {
+        let row = Some(Row::new(Some(object.clone()), names, self.since, now));
         let at = match self.free.pop() {
             Some(at) => at,
             None => {
@@ -198,7 +253,7 @@ impl Ledger {
             }
         };
         self.rows[at as usize] = row;
-        self.of_file.insert(file, at);
+        self.of_object.insert(object.clone(), at);
         at
     }
 
@@ -206,14 +261,44 @@ impl Ledger {
     fn end(&mut self, at: u32) {
         let Some(row) = self.rows.get_mut(at as usize).and_then(Option::take) else { return };
         self.ended.extend(row.end());
-        if let Some(file) = row.file {
-            self.of_file.remove(&file);
+        if let Some(object) = row.object {
+            self.of_object.remove(&object);
         }
         self.free.push(at);
     }
 
+    /// The applying thread was seen: at work after this position, or not at work.
+    pub(super) fn sample(&mut self, now: Instant, position: Option<u64>) {
+        if let Some(times) = &mut self.times {
+            times.sample(now, position);
+        }
+    }
+
     /// Replay has got to `position`.
-    pub(super) fn applied(&mut self, position: u64) {
+    pub(super) fn applied(&mut self, position: u64, now: Instant) {
+        while let Some(at) = self.times.as_ref().and_then(Times::first).filter(|at| *at <= position) {
+            self.advance(at);
+            // What was not read yet will be; it is asked again then.
+            let Some(first) = self.pending.front() else { break };
+            let Some(times) = &mut self.times else { break };
+            let time = times.pop();
+            if first.start > at {
+                times.add(None, time, now);
+                continue;
+            }
+            let tables = first.counts.iter().map(|(row, work)| {
+                match self.rows.get(*row as usize).and_then(Option::as_ref)?.object.as_ref()? {
+                    WorkOn::Table(table) => Some((Arc::clone(table), *work)),
+                    WorkOn::File(_) => None,
+                }
+            });
+            let tables: Vec<_> = tables.collect();
+            times.share(&tables, time, now);
+        }
+        self.advance(position);
+    }
+
+    fn advance(&mut self, position: u64) {
         while let Some(first) = self.pending.front_mut() {
             if first.end <= position {
                 for (row, work) in &first.counts {
@@ -229,9 +314,16 @@ impl Ledger {
                 let (done, whole) = (u128::from(position - first.start), u128::from(first.end - first.start));
                 for (row, work) in &mut first.counts {
                     let part = |count: u64| u64::try_from(u128::from(count) * done / whole).unwrap_or(count);
-                    let done = Work { blocks: part(work.blocks), drops: part(work.drops) };
+                    let done = Work {
+                        blocks: part(work.blocks),
+                        drops: part(work.drops),
+                        bytes: part(work.bytes),
+                        sought: part(work.sought),
+                    };
                     work.blocks -= done.blocks;
                     work.drops -= done.drops;
+                    work.bytes -= done.bytes;
+                    work.sought -= done.sought;
                     if let Some(Some(row)) = self.rows.get_mut(*row as usize) {
                         add(&mut row.applied, done);
                     }
@@ -252,14 +344,7 @@ impl Ledger {
                     first.end = second.end;
                     first.is_whole = false;
                     first.counts.extend(second.counts);
-                    first.counts.sort_unstable_by_key(|(row, _)| *row);
-                    first.counts.dedup_by(|next, kept| {
-                        let is_same = next.0 == kept.0;
-                        if is_same {
-                            add(&mut kept.1, next.1);
-                        }
-                        is_same
-                    });
+                    unite(&mut first.counts);
                     first.counts.shrink_to_fit();
                 }
                 merged.push_back(first);
@@ -286,10 +371,28 @@ impl Ledger {
         points
     }
 
+    /// The series of time that changed since the last time, and those that have ended.
+    pub(super) fn times(&mut self, now: Instant, at: SystemTime) -> Vec<TimePoint> {
+        self.times.as_mut().map_or_else(Vec::new, |times| times.points(now, at))
+    }
+
+    /// Whether it is to be found out which tables have no key.
+    pub(super) fn wants_keys(&self, now: Instant) -> bool {
+        self.times.as_ref().is_some_and(|times| times.wants_keys(now))
+    }
+
+    /// Which tables have none, where that could be found out.
+    pub(super) fn keys(&mut self, without: Option<Vec<Object>>, now: Instant) {
+        if let Some(times) = &mut self.times {
+            times.keys(without, now);
+        }
+    }
+
     /// Ends every series: the server is no replica any more.
-    pub(super) fn finish(&mut self, now: Instant, at: SystemTime) -> Vec<WorkPoint> {
+    pub(super) fn finish(&mut self, now: Instant, at: SystemTime) -> (Vec<WorkPoint>, Vec<TimePoint>) {
         let before = std::mem::replace(self, Self::new(self.instance, now, at));
-        before.ended.into_iter().chain(before.rows.iter().flatten().flat_map(Row::end)).collect()
+        let work = before.ended.into_iter().chain(before.rows.iter().flatten().flat_map(Row::end)).collect();
+        (work, before.times.map_or_else(Vec::new, Times::finish))
     }
 
     fn drained(&self) -> impl Iterator<Item = (u32, &Row)> {

@@ -43,7 +43,7 @@ pub(super) struct Decoder {
     begin: u64,
     /// Whether what was handed out last is the beginning of the transaction that is being read.
     continues: bool,
-    objects: HashMap<Arc<Object>, u64>,
+    objects: HashMap<Arc<Object>, Work>,
     done: Vec<Stretch>,
     passed: u64,
 }
@@ -133,11 +133,13 @@ impl Decoder {
                     self.tables.insert(number, Arc::new(catalog::object(&database, &table, None)));
                 }
             }
-            Event::Rows { number, bytes } => {
+            Event::Rows { number, bytes, is_sought } => {
                 if let Some(table) = self.tables.get(&number)
                     && (self.objects.len() < MOST_OBJECTS || self.objects.contains_key(table))
                 {
-                    *self.objects.entry(Arc::clone(table)).or_default() += bytes;
+                    let work = self.objects.entry(Arc::clone(table)).or_default();
+                    work.bytes += bytes;
+                    work.sought += if is_sought { bytes } else { 0 };
                 }
             }
             Event::Compressed => {
@@ -153,9 +155,7 @@ impl Decoder {
     fn close(&mut self, is_over: bool, number: Number<'_>) {
         let (start, end) = (self.begin, number(&self.source).max(self.begin));
         if end > start {
-            let objects = self.objects.drain();
-            let objects =
-                objects.map(|(table, bytes)| (WorkOn::Table(table), Work { bytes, ..Work::default() })).collect();
+            let objects = self.objects.drain().map(|(table, work)| (WorkOn::Table(table), work)).collect();
             self.done.push(Stretch { start, end, is_whole: true, continues: self.continues, objects });
             self.begin = end;
             self.continues = true;

@@ -50,8 +50,8 @@ pub(super) enum Event {
     End,
     /// A number stands for a table.
     Table { number: u64, database: String, table: String },
-    /// Rows of the table with this number are changed.
-    Rows { number: u64, bytes: u64 },
+    /// Rows of the table with this number are changed, which were there before where they are sought.
+    Rows { number: u64, bytes: u64, is_sought: bool },
     /// A transaction whose events cannot be read.
     Compressed,
     /// What follows cannot be read.
@@ -75,20 +75,23 @@ const START_ENCRYPTION: u8 = 164;
 struct Rows {
     /// Whether there is a part of variable length before the number of columns.
     has_extra: bool,
+    is_sought: bool,
     /// One for the rows as they were, one for the rows as they become.
     bitmaps: usize,
 }
 
 /// MariaDB's compressed ones are in no relay log: what receives them writes them as they were.
 fn rows(kind: u8) -> Option<Rows> {
-    let (has_extra, bitmaps) = match kind {
-        23 | 25 => (false, 1),
-        24 => (false, 2),
-        30 | 32 => (true, 1),
-        31 | 39 => (true, 2),
+    let (has_extra, is_sought, bitmaps) = match kind {
+        23 => (false, false, 1),
+        24 => (false, true, 2),
+        25 => (false, true, 1),
+        30 => (true, false, 1),
+        31 | 39 => (true, true, 2),
+        32 => (true, true, 1),
         _ => return None,
     };
-    Some(Rows { has_extra, bitmaps })
+    Some(Rows { has_extra, is_sought, bitmaps })
 }
 
 impl Event {
@@ -119,7 +122,11 @@ impl Event {
             TRANSACTION_PAYLOAD => Self::Compressed,
             START_ENCRYPTION => Self::Encryption,
             kind => match rows(kind) {
-                Some(rows) => Self::Rows { number: number(body)?, bytes: rows.bytes(body, length)? },
+                Some(rows) => Self::Rows {
+                    number: number(body)?,
+                    bytes: rows.bytes(body, length)?,
+                    is_sought: rows.is_sought,
+                },
                 None => Self::Other,
             },
         })
