@@ -418,7 +418,8 @@ async fn the_relay_log_names_the_tables_whose_rows_are_changed_and_their_bytes()
     until("its processes are found", async || database.server().view().data_directory.clone()).await;
     let from = sampled(database, "where it stands", |sample| sample.replayed.is_some()).await;
     let mut log = database.log();
-    let positions = LogPositions { received: from.received, replayed: from.replayed, timeline: from.timeline };
+    let positions =
+        LogPositions { received: from.received, replayed: from.replayed, timeline: from.timeline };
     log.look(positions).await.unwrap();
 
     // The applier stands still: what is received is read before it is applied.

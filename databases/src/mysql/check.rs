@@ -80,11 +80,8 @@ async fn look(
 
 /// Tables without a primary key: the agent lacks nothing, so that this is no fault.
 fn without_key(tables: &[Object]) -> Option<Finding> {
-    let named: Vec<String> = tables
-        .iter()
-        .take(NAMED)
-        .map(|table| format!("{}.{}", table.namespace, table.table))
-        .collect();
+    let named: Vec<String> =
+        tables.iter().take(NAMED).map(|table| format!("{}.{}", table.namespace, table.table)).collect();
     let more = tables.len().saturating_sub(NAMED);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     (!named.is_empty()).then(|| {

@@ -6,8 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    catalog,
-    filename,
+    catalog, filename,
     link::Link,
     path::{self, SYSTEM_DATABASES},
 };

@@ -7,6 +7,7 @@
     reason = "a test fails by panicking, and prints what it measured and what it skips"
 )]
 
+mod keyless;
 mod pages;
 mod parallel;
 mod rivals;

@@ -172,9 +172,10 @@ impl Channel {
         let in_step = reading.lag <= noise && self.last.as_ref().is_some_and(|last| last.lag <= noise);
         let window = self.window(&reading, patience, around, comparable && in_step);
         // Of work that has no name nothing is counted.
-        let counted = window.processor.iter().filter(|(owner, effort)| {
-            effort.items > 0.0 || owner.subject != Subject::default()
-        });
+        let counted = window
+            .processor
+            .iter()
+            .filter(|(owner, effort)| effort.items > 0.0 || owner.subject != Subject::default());
         let work = counted.map(|(owner, effort)| (owner.clone(), effort.items)).collect();
         let applied = Applied { bytes: self.applied_bytes(&reading), work };
         let gross = charges(&window);
@@ -182,7 +183,7 @@ impl Channel {
             self.habits.normal.learn(&gross, &applied);
         }
         let net = self.habits.normal.excess(gross, &applied);
-        let waiting = work::demand(&reading.work, &self.habits.cost);
+        let waiting = work::demand(&reading.work, &self.habits);
         self.account.update(&Tick { lag: reading.lag, charges: &net, waiting: &waiting, noise, comparable });
         let rows = self.top.select(self.account.owed(), patience.top_k);
         let ended = self.shown.keys().filter(|owner| !rows.contains_key(owner)).cloned().collect();
@@ -263,8 +264,7 @@ impl Channel {
         for (doing, seconds) in window.spent.iter().filter(|(doing, _)| doing.subject.table.is_some()) {
             *blocked.entry(doing.subject.whole_table()).or_default() += seconds;
         }
-        window.processor =
-            work::processor(&reading.work, cost, stood_still, computed >= waited, &blocked);
+        window.processor = work::processor(&reading.work, cost, stood_still, computed >= waited, &blocked);
     }
 
     fn note_apply_time(&mut self, window: &Window) {

@@ -105,6 +105,19 @@ impl Normal {
         }
     }
 
+    /// Seconds for each piece of an owner's own work, where that is counted and enough of it was seen.
+    pub fn each(&self, owner: &Owner) -> Option<f64> {
+        let cost = self.costs.get(owner).filter(|cost| cost.work >= ENOUGH_WORK)?;
+        Some(cost.seconds / cost.work)
+    }
+
+    /// The same of all of them together.
+    pub fn average(&self) -> Option<f64> {
+        let counted = self.costs.values().filter(|cost| cost.work > 0.0);
+        let (seconds, work) = counted.fold((0.0, 0.0), |sum, cost| (sum.0 + cost.seconds, sum.1 + cost.work));
+        (work >= ENOUGH_WORK).then(|| seconds / work)
+    }
+
     /// What was learned, as rows of text.
     pub fn rows(&self) -> Vec<Vec<String>> {
         let mut rows = vec![vec!["bytes".to_owned(), self.bytes.to_string()]];

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::{
     at_work::{self, AtWork},
     cost::Cost,
+    learned::Habits,
     owner::{Cause, DROPS, Owner, Subject},
     reading::WorkPoint,
     spans::Counters,
@@ -172,8 +173,7 @@ pub fn processor(
     let mut owners: BTreeMap<Owner, Effort> = BTreeMap::new();
     for (subject, items) in blocks.iter().filter(|_| !only_drops) {
         let done = if standing { 0.0 } else { *items };
-        let owner = Owner::about(Cause::Cpu, subject.clone());
-        owners.insert(owner, Effort { weight: *items, items: done });
+        owners.insert(at_work::owner(step, subject), Effort { weight: *items, items: done });
     }
     for (subject, items) in drops {
         let done = if standing && !only_drops { 0.0 } else { *items };
@@ -183,8 +183,12 @@ pub fn processor(
     owners
 }
 
-/// Whose work waits, with the work in references to blocks.
-pub fn demand(step: &Step, cost: &Cost) -> BTreeMap<Subject, f64> {
+/// Whose work waits, with the work in references to blocks, or in seconds where the thread is seen at it.
+pub fn demand(step: &Step, habits: &Habits) -> BTreeMap<Subject, f64> {
+    if !step.at_work.is_empty() {
+        return at_work::demand(step, &habits.normal);
+    }
+    let cost = &habits.cost;
     let mut waiting = step.waiting.blocks.clone();
     for (subject, items) in &step.waiting.drops {
         add(&mut waiting, subject.clone(), items * cost.drop_weight());
@@ -256,7 +260,10 @@ mod tests {
         let next = amount(&[("a", 9.0)], &[("gone", 3.0)]);
         let step = Step { waiting: next.clone(), next, ..Step::default() };
         assert_eq!(shares(&step, true), [("gone".to_owned(), 3.0 * Cost::default().drop_weight(), 3.0)]);
-        assert!(processor(&step, &Cost::default(), false, true, &BTreeMap::new()).is_empty(), "something else was applied");
+        assert!(
+            processor(&step, &Cost::default(), false, true, &BTreeMap::new()).is_empty(),
+            "something else was applied"
+        );
     }
 
     #[test]

@@ -180,8 +180,8 @@ impl Ledger {
             let mut counts: Vec<(u32, Work)> = Vec::with_capacity(objects.len());
             let mut others = Work::default();
             for (object, work) in objects {
-                if self.times.is_none() && matches!(object, WorkOn::Table(_)) {
-                    self.times = Some(Times::new(self.since));
+                if let WorkOn::Table(table) = &object {
+                    self.times.get_or_insert_with(|| Times::new(self.since)).received(table, work, now);
                 }
                 let row = self.row(&object, now);
                 if let Some(Some(row)) = self.rows.get_mut(row as usize) {
@@ -283,7 +283,7 @@ impl Ledger {
             let Some(times) = &mut self.times else { break };
             let time = times.pop();
             if first.start > at {
-                times.add(None, time, now);
+                times.nobody(time, now);
                 continue;
             }
             let tables = first.counts.iter().map(|(row, work)| {

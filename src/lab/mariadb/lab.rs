@@ -52,6 +52,16 @@ impl MariaOptions {
     }
 }
 
+/// Statements that make `visits`, which has no key; its rows are few enough to stay in memory.
+#[must_use]
+pub fn visits() -> [String; 2] {
+    [
+        "CREATE TABLE shop.visits (customer_id bigint NOT NULL, page int NOT NULL, seen int NOT NULL)"
+            .to_owned(),
+        "INSERT INTO shop.visits SELECT seq % 3000 + 1, seq, 0 FROM seq_1_to_60000".to_owned(),
+    ]
+}
+
 /// `orders`, whose index `reference` is larger than the replica's buffer pool, and a small `customers`.
 fn orders(rows: u32) -> Vec<String> {
     // As many as updates go through at least.

@@ -7,6 +7,6 @@ pub mod sql;
 mod workload;
 
 pub use interventions::RowLock;
-pub use lab::{MariaLab, MariaOptions};
+pub use lab::{MariaLab, MariaOptions, visits};
 pub use server::{MariaDb, program};
 pub use workload::{MariaUpdates, MariaWorkload};

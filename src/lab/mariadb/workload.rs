@@ -33,6 +33,20 @@ impl MariaUpdates {
         Self { sql: sql.to_owned(), keys: u64::MAX }
     }
 
+    /// Twenty rows of a table that has no key by which a replica could find them.
+    #[must_use]
+    pub fn visits() -> Self {
+        let sql = "UPDATE shop.visits SET seen = seen + 1 WHERE customer_id = {key}";
+        Self { sql: sql.to_owned(), keys: 3_000 }
+    }
+
+    /// A hundred rows by their key.
+    #[must_use]
+    pub fn ranges_of_customers() -> Self {
+        let sql = "UPDATE shop.customers SET balance = balance + 1 WHERE id BETWEEN {key} AND {key} + 99";
+        Self { sql: sql.to_owned(), keys: 2_000 }
+    }
+
     /// The control: nothing of it is ever cold.
     #[must_use]
     pub fn customers() -> Self {

@@ -2,10 +2,7 @@
 //!
 //! It is fed with the bytes from where it stands; of an event that is longer than them it needs the first few only.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use super::event::{ENCRYPTED, Event, HEAD, Head, MAGIC, SEEN};
 use crate::{

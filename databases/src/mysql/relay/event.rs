@@ -41,17 +41,30 @@ impl Head {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Event {
     /// A log begins; how many bytes of checksum the events after this one end in.
-    Format { checksum: usize },
+    Format {
+        checksum: usize,
+    },
     /// What follows is of this file of the source, from there on.
-    Rotate { file: String, position: u64 },
+    Rotate {
+        file: String,
+        position: u64,
+    },
     /// A transaction begins.
     Begin,
     /// A transaction ends.
     End,
     /// A number stands for a table.
-    Table { number: u64, database: String, table: String },
+    Table {
+        number: u64,
+        database: String,
+        table: String,
+    },
     /// Rows of the table with this number are changed, which were there before where they are sought.
-    Rows { number: u64, bytes: u64, is_sought: bool },
+    Rows {
+        number: u64,
+        bytes: u64,
+        is_sought: bool,
+    },
     /// A transaction whose events cannot be read.
     Compressed,
     /// What follows cannot be read.

@@ -152,7 +152,9 @@ fn expected(recorded: &Recorded, replica: &Replica) -> Told {
 
 /// Without what only the head of the second log is: it changes nothing.
 fn transactions(told: Told, ends: &Told) -> Told {
-    told.into_iter().filter(|(end, tables)| !tables.is_empty() || ends.iter().any(|(at, _)| at == end)).collect()
+    told.into_iter()
+        .filter(|(end, tables)| !tables.is_empty() || ends.iter().any(|(at, _)| at == end))
+        .collect()
 }
 
 #[test]

@@ -267,7 +267,8 @@ mod tests {
 
     fn sum<'a>(looks: impl IntoIterator<Item = &'a LogLook>) -> Work {
         let mut sum = Work::default();
-        for (_, work) in looks.into_iter().flat_map(|look| &look.stretches).flat_map(|stretch| &stretch.objects)
+        for (_, work) in
+            looks.into_iter().flat_map(|look| &look.stretches).flat_map(|stretch| &stretch.objects)
         {
             sum.blocks += work.blocks;
             sum.drops += work.drops;

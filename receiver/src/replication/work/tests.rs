@@ -196,9 +196,12 @@ fn a_transaction_that_comes_in_parts_is_one_and_its_tables_have_their_bytes() {
     parts.into_iter().for_each(|part| ledger.received(look(vec![part]), now));
     ledger.applied(250, now);
     let points = ledger.points(now, SystemTime::UNIX_EPOCH);
-    let orders = points.iter().find(|point| attribute(&point.attributes, DB_TABLE) == Some("orders")).unwrap();
+    let orders =
+        points.iter().find(|point| attribute(&point.attributes, DB_TABLE) == Some("orders")).unwrap();
     assert_eq!(attribute(&orders.attributes, DB_NAMESPACE), Some("shop"));
-    told.take(points.into_iter().filter(|point| attribute(&point.attributes, DB_TABLE) == Some("orders")).collect());
+    told.take(
+        points.into_iter().filter(|point| attribute(&point.attributes, DB_TABLE) == Some("orders")).collect(),
+    );
     assert_eq!((told.get("received", "row", ""), told.get("applied", "row", "")), (20, 0), "it is not over");
     ledger.applied(300, now);
     let applied: i64 =
@@ -247,8 +250,19 @@ fn time_is_that_of_the_transaction_that_is_being_applied_though_its_log_is_read_
     let told = [(key("slow", "none"), 80), (key("big", ""), 65)];
     assert_eq!(found, told.map(|(key, time)| (key, Some(time))).into());
     assert!(ledger.wants_keys(now + Duration::from_mins(11)));
+    // That a table has no key is told when log of it comes, before any time is; of rows that are added it is no matter.
+    ledger.keys(Some(vec![table("slow").as_ref().clone(), table("next").as_ref().clone()]), now);
+    ledger.received(look(vec![transaction(500, 600, false, &[("next", 1)])]), now);
+    let added = Work { bytes: 9, ..Work::default() };
+    let objects = vec![(WorkOn::Table(table("slow")), added)];
+    ledger.received(look(vec![Stretch { objects, ..transaction(600, 700, false, &[]) }]), now);
+    ledger.sample(now + Duration::from_millis(30), Some(600));
+    ledger.applied(600, now);
+    let found = times(ledger.times(now, SystemTime::UNIX_EPOCH));
+    let told = [(key("next", "none"), 0), (key("slow", ""), 45)];
+    assert_eq!(found, told.map(|(key, time)| (key, Some(time))).into());
     let (_, ended) = ledger.finish(now, SystemTime::UNIX_EPOCH);
-    assert!(ended.len() == 5 && ended.iter().all(|point| point.value.is_none()));
+    assert!(ended.len() == 6 && ended.iter().all(|point| point.value.is_none()));
 }
 
 #[test]

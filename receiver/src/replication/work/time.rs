@@ -39,13 +39,13 @@ pub(in crate::replication) struct TimePoint {
     pub(in crate::replication) start: u64,
 }
 
-/// A table, where it is known, and whether it has no key.
+/// A table, where it is known, and whether its rows are looked for without a key.
 type Key = (Option<Arc<Object>>, bool);
 
 #[derive(Debug)]
 struct Row {
     time: Duration,
-    told: Duration,
+    told: Option<Duration>,
     grew: Instant,
     start: SystemTime,
 }
@@ -76,7 +76,8 @@ impl Times {
 
     /// The thread was seen: at work before this position, or not at work.
     pub(super) fn sample(&mut self, now: Instant, position: Option<u64>) {
-        let since = self.sampled.map_or(Duration::ZERO, |last| now.saturating_duration_since(last)).min(LONGEST);
+        let since =
+            self.sampled.map_or(Duration::ZERO, |last| now.saturating_duration_since(last)).min(LONGEST);
         self.sampled = Some(now);
         let Some(position) = position else { return };
         match self.samples.back_mut() {
@@ -87,7 +88,7 @@ impl Times {
             && let Some((_, time)) = self.samples.pop_front()
         {
             // Its log was not read in time.
-            self.add(None, time, now);
+            self.nobody(time, now);
         }
     }
 
@@ -113,13 +114,27 @@ impl Times {
         let weights: Vec<f64> = tables.iter().map(weight).collect();
         let sum: f64 = weights.iter().sum();
         if sum <= 0.0 {
-            self.add(None, time, now);
+            self.add((None, false), time, now);
             return;
         }
         for (table, weight) in tables.iter().zip(weights) {
-            let table = table.as_ref().map(|(table, _)| Arc::clone(table));
-            self.add(table, time.mul_f64(weight / sum), now);
+            let key = table.as_ref().map_or((None, false), |(table, work)| {
+                (Some(Arc::clone(table)), work.sought > 0 && self.has_no_key(table))
+            });
+            self.add(key, time.mul_f64(weight / sum), now);
         }
+    }
+
+    /// Log was received that changes rows of a table; that it has no key is told before any time is.
+    pub(super) fn received(&mut self, table: &Arc<Object>, work: Work, now: Instant) {
+        if work.sought > 0 && self.has_no_key(table) {
+            self.add((Some(Arc::clone(table)), true), Duration::ZERO, now);
+        }
+    }
+
+    /// The thread was for so long at what names no table that is known.
+    pub(super) fn nobody(&mut self, time: Duration, now: Instant) {
+        self.add((None, false), time, now);
     }
 
     fn has_no_key(&self, table: &Object) -> bool {
@@ -127,15 +142,11 @@ impl Times {
             && self.without_key.contains(&(table.namespace.clone(), table.table.clone()))
     }
 
-    /// The thread was at a table's changes for so long.
-    pub(super) fn add(&mut self, table: Option<Arc<Object>>, time: Duration, now: Instant) {
-        let has_none = table.as_ref().is_some_and(|table| self.has_no_key(table));
-        let mut key = (table, has_none);
-        if self.rows.len() >= MOST_ROWS && !self.rows.contains_key(&key) {
-            key = (None, false);
-        }
-        let (start, told) = (self.since, Duration::ZERO);
-        let row = self.rows.entry(key).or_insert(Row { time: Duration::ZERO, told, grew: now, start });
+    fn add(&mut self, key: Key, time: Duration, now: Instant) {
+        let fits = self.rows.len() < MOST_ROWS || self.rows.contains_key(&key);
+        let key = if fits { key } else { (None, false) };
+        let start = self.since;
+        let row = self.rows.entry(key).or_insert(Row { time: Duration::ZERO, told: None, grew: now, start });
         row.time += time;
         row.grew = now;
     }
@@ -161,8 +172,8 @@ impl Times {
     pub(super) fn points(&mut self, now: Instant, at: SystemTime) -> Vec<TimePoint> {
         let idle = |row: &Row| now.saturating_duration_since(row.grew) > IDLE;
         let mut points: Vec<_> = self.rows.extract_if(|_, row| idle(row)).filter_map(end).collect();
-        for (key, row) in self.rows.iter_mut().filter(|(_, row)| row.time != row.told) {
-            row.told = row.time;
+        for (key, row) in self.rows.iter_mut().filter(|(_, row)| row.told != Some(row.time)) {
+            row.told = Some(row.time);
             points.push(point(key, row, Some(row.time.as_secs_f64())));
         }
         self.since = at;
@@ -176,7 +187,7 @@ impl Times {
 }
 
 fn end((key, row): (Key, Row)) -> Option<TimePoint> {
-    (!row.told.is_zero()).then(|| point(&key, &row, None))
+    row.told.is_some().then(|| point(&key, &row, None))
 }
 
 fn point((table, has_none): &Key, row: &Row, value: Option<f64>) -> TimePoint {
