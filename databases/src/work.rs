@@ -93,7 +93,7 @@ pub enum LogError {
     #[error("its log is of an unknown version; 14 to 18 can be read")]
     Unknown,
     /// It is encrypted.
-    #[error("its log is encrypted")]
+    #[error("its log is encrypted, so that it does not tell the tables")]
     Encrypted,
     /// The engine's log is not read.
     #[error("the log of this kind of server is not read")]

@@ -28,9 +28,9 @@ settings! {
         pub sample_interval: Duration = "20ms",
         /// How often metrics are handed on.
         pub collection_interval: Duration = "1s",
-        /// Whether the log that a replica on this host has received is read from its `pg_wal`, to tell which tables
-        /// and indexes ask replay for how much work: references to blocks, and dropped relations. Only the heads of
-        /// records are looked at, in files that were just written and are still in the page cache, at most 64 MiB a
+        /// Whether the log that a replica on this host has received is read, from `pg_wal` or its relay logs, to tell
+        /// which tables and indexes ask replay for how much work: references to blocks and dropped relations, or bytes
+        /// of changed rows, of which no value is looked at. Only the heads of records are read, in files that were just written and are still in the page cache, at most 64 MiB a
         /// second. It costs about a millisecond of processor time for each MiB of log.
         pub read_log: bool = true,
     }

@@ -195,23 +195,32 @@ pub(super) fn report(report: &Report<'_>, told: &mut Told) -> ResourceMetrics {
     for key in ended_waits {
         builder.ended(&signal::REPLICATION_WAIT_TIME, with(key.attributes()), sum);
     }
-    for WorkPoint { attributes, value, start } in work {
-        let time = PointTime { start: *start.min(&now.at), at: now.at };
-        match value {
-            Some(value) => builder.point(&signal::REPLICATION_WORK, *value, with(attributes.clone()), time),
-            None => builder.ended(&signal::REPLICATION_WORK, with(attributes.clone()), time),
-        }
-    }
-    for TimePoint { attributes, value, start } in work_times {
-        let time = PointTime { start: *start.min(&now.at), at: now.at };
-        match value {
-            Some(value) => {
-                builder.point(&signal::REPLICATION_WORK_TIME, *value, with(attributes.clone()), time);
-            }
-            None => builder.ended(&signal::REPLICATION_WORK_TIME, with(attributes.clone()), time),
-        }
-    }
+    at_work(&mut builder, work, work_times, &base, now.at);
     builder.finish()
+}
+
+/// Work, and time at it.
+fn at_work(
+    builder: &mut MetricsBuilder,
+    work: &[WorkPoint],
+    times: &[TimePoint],
+    base: &[KeyValue],
+    at: u64,
+) {
+    for WorkPoint { attributes, value, start } in work {
+        let (attributes, time) = ([base, attributes].concat(), PointTime { start: *start.min(&at), at });
+        match value {
+            Some(value) => builder.point(&signal::REPLICATION_WORK, *value, attributes, time),
+            None => builder.ended(&signal::REPLICATION_WORK, attributes, time),
+        }
+    }
+    for TimePoint { attributes, value, start } in times {
+        let (attributes, time) = ([base, attributes].concat(), PointTime { start: *start.min(&at), at });
+        match value {
+            Some(value) => builder.point(&signal::REPLICATION_WORK_TIME, *value, attributes, time),
+            None => builder.ended(&signal::REPLICATION_WORK_TIME, attributes, time),
+        }
+    }
 }
 
 /// What identifies the series of `blameio.replication.info`.

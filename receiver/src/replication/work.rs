@@ -79,9 +79,8 @@ impl Row {
     }
 
     fn values(&self) -> [u64; 6] {
-        let of = |Work { blocks, drops, bytes, .. }: Work| [blocks, drops, bytes];
-        let ([a, b, c], [d, e, f]) = (of(self.received), of(self.applied));
-        [a, b, c, d, e, f]
+        let Self { received, applied, .. } = self;
+        [received.blocks, received.drops, received.bytes, applied.blocks, applied.drops, applied.bytes]
     }
 
     fn point(&self, series: usize, value: Option<u64>) -> WorkPoint {

@@ -125,10 +125,10 @@ impl Decoder {
             self.source.offset = after(self.source.offset, head.end);
         }
         match event {
-            Event::Table { number, database, table } => {
-                if self.tables.len() < MOST_TABLES || self.tables.contains_key(&number) {
-                    self.tables.insert(number, Arc::new(catalog::object(&database, &table, None)));
-                }
+            Event::Table { number, database, table }
+                if self.tables.len() < MOST_TABLES || self.tables.contains_key(&number) =>
+            {
+                self.tables.insert(number, Arc::new(catalog::object(&database, &table, None)));
             }
             Event::Rows { number, bytes, is_sought } => {
                 if let Some(table) = self.tables.get(&number)

@@ -124,7 +124,7 @@ impl Follower {
             self.open = None;
         }
         if self.open.is_none() && self.failed.as_ref() != Some(&spot.relay) {
-            self.open = self.start(files, spot, number)?;
+            self.open = Self::start(files, spot, number)?;
             let at = number(&spot.source);
             look.skipped += self.open.as_ref().and(self.until).map_or(0, |until| at.saturating_sub(until));
         }
@@ -171,7 +171,7 @@ impl Follower {
     }
 
     /// Opens the relay log in which the applier stands, and goes there.
-    fn start(&self, files: &LogFiles, spot: &Spot, number: Number<'_>) -> Result<Option<Open>, LogError> {
+    fn start(files: &LogFiles, spot: &Spot, number: Number<'_>) -> Result<Option<Open>, LogError> {
         let Some(file) = files.file(WHAT, &name(&spot.relay, spot.digits))? else { return Ok(None) };
         let mut decoder = Decoder::new(spot.source.clone(), number);
         let size = file.metadata().map_err(unreadable(WHAT))?.len();

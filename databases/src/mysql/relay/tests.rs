@@ -24,8 +24,10 @@ struct Recorded {
     /// Where transactions end, in the first and the second log of the source, and the bytes of rows that they change by
     /// table, be they new or sought. By `SHOW RELAYLOG EVENTS` of the server that wrote it, and the statements that were run: an `int` has four
     /// bytes, and each row one for its NULLs.
-    told: &'static [(u64, u64, &'static [(&'static str, u64)])],
+    told: &'static [Transaction],
 }
+
+type Transaction = (u64, u64, &'static [(&'static str, u64)]);
 
 macro_rules! recorded {
     ($name:literal) => {

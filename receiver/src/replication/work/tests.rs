@@ -172,9 +172,12 @@ fn transaction(start: u64, end: u64, continues: bool, tables: &[(&str, u64)]) ->
 }
 
 /// Milliseconds by table and key.
-fn times(points: Vec<TimePoint>) -> BTreeMap<(String, String), Option<i64>> {
+fn times(points: &[TimePoint]) -> BTreeMap<(String, String), Option<u128>> {
     let text = |point: &TimePoint, key| attribute(&point.attributes, key).unwrap_or_default().to_owned();
-    let value = |point: &TimePoint| point.value.map(|seconds| (seconds * 1e3).round() as i64);
+    let value = |point: &TimePoint| {
+        let time = point.value.map(|seconds| Duration::from_secs_f64(seconds + 5e-4));
+        time.map(|time| time.as_millis())
+    };
     points
         .iter()
         .map(|point| ((text(point, DB_TABLE), text(point, "blameio.table.key")), value(point)))
@@ -193,7 +196,9 @@ fn a_transaction_that_comes_in_parts_is_one_and_its_tables_have_their_bytes() {
         transaction(100, 200, false, &[("orders", 10), ("lines", 5)]),
         transaction(200, 300, true, &[("orders", 10)]),
     ];
-    parts.into_iter().for_each(|part| ledger.received(look(vec![part]), now));
+    for part in parts {
+        ledger.received(look(vec![part]), now);
+    }
     ledger.applied(250, now);
     let points = ledger.points(now, SystemTime::UNIX_EPOCH);
     let orders =
@@ -225,7 +230,7 @@ fn time_is_that_of_the_transaction_that_is_being_applied_though_its_log_is_read_
     }
     let now = sample(&mut ledger, None);
     ledger.applied(300, now);
-    let found = times(ledger.times(now, SystemTime::UNIX_EPOCH));
+    let found = times(&ledger.times(now, SystemTime::UNIX_EPOCH));
     assert_eq!(found, BTreeMap::from([(key("small", ""), Some(20))]), "nothing else was read yet");
     let late = [
         transaction(100, 200, false, &[("slow", 3), ("big", 9)]),
@@ -236,7 +241,7 @@ fn time_is_that_of_the_transaction_that_is_being_applied_though_its_log_is_read_
     assert!(ledger.wants_keys(now));
     ledger.received(look(late.into()), now);
     ledger.applied(300, now);
-    let found = times(ledger.times(now, SystemTime::UNIX_EPOCH));
+    let found = times(&ledger.times(now, SystemTime::UNIX_EPOCH));
     let told = [(key("slow", ""), 15), (key("big", ""), 45), (key("", ""), 20), (key("small", ""), 40)];
     assert_eq!(found, told.map(|(key, time)| (key, Some(time))).into());
     assert!(ledger.wants_keys(now));
@@ -245,7 +250,7 @@ fn time_is_that_of_the_transaction_that_is_being_applied_though_its_log_is_read_
     let now = now + Duration::from_millis(100);
     ledger.sample(now, Some(400));
     ledger.applied(400, now);
-    let found = times(ledger.times(now, SystemTime::UNIX_EPOCH));
+    let found = times(&ledger.times(now, SystemTime::UNIX_EPOCH));
     // Of 1,251 parts it has 1,001.
     let told = [(key("slow", "none"), 80), (key("big", ""), 65)];
     assert_eq!(found, told.map(|(key, time)| (key, Some(time))).into());
@@ -258,7 +263,7 @@ fn time_is_that_of_the_transaction_that_is_being_applied_though_its_log_is_read_
     ledger.received(look(vec![Stretch { objects, ..transaction(600, 700, false, &[]) }]), now);
     ledger.sample(now + Duration::from_millis(30), Some(600));
     ledger.applied(600, now);
-    let found = times(ledger.times(now, SystemTime::UNIX_EPOCH));
+    let found = times(&ledger.times(now, SystemTime::UNIX_EPOCH));
     let told = [(key("next", "none"), 0), (key("slow", ""), 45)];
     assert_eq!(found, told.map(|(key, time)| (key, Some(time))).into());
     let (_, ended) = ledger.finish(now, SystemTime::UNIX_EPOCH);
@@ -275,7 +280,7 @@ fn where_the_log_is_not_read_time_is_nobodys_and_takes_no_endless_memory() {
         ledger.sample(now, Some(position));
         ledger.applied(position, now);
     }
-    let found = times(ledger.times(now, SystemTime::UNIX_EPOCH));
+    let found = times(&ledger.times(now, SystemTime::UNIX_EPOCH));
     assert!(found[&key("", "")] >= Some(20 * 1490), "{found:?}");
 }
 
