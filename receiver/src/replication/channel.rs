@@ -149,8 +149,7 @@ async fn look(database: &Database, replica: &mut ReplicaSampler, shared: &Shared
             }
             channel.waits.sample(sample.monotonic, sample.wait.as_ref());
             if let Some(work) = &mut channel.work {
-                let at_work = sample.in_recovery && sample.wait.is_none();
-                work.sample(sample.monotonic, sample.replayed.filter(|_| at_work));
+                work.sample(sample.monotonic, sample.replayed.filter(|_| is_at_work(&sample)));
             }
             let own = sample.wait.as_ref().is_some_and(|wait| wait.own);
             if own && !std::mem::replace(&mut channel.own_fault, own) {
@@ -211,6 +210,16 @@ async fn watch_primary(
             failing = Some(error);
         }
     }
+}
+
+/// Whether somebody applies. Who hands out work to others waits for them, and for more while they have not applied all.
+fn is_at_work(sample: &ReplicaSample) -> bool {
+    sample.in_recovery
+        && match sample.wait.as_ref().map(|wait| wait.kind) {
+            None | Some(WaitKind::Other) => true,
+            Some(WaitKind::Starved) => sample.received > sample.replayed,
+            Some(WaitKind::Paused | WaitKind::Lock | WaitKind::Conflict | WaitKind::Delayed) => false,
+        }
 }
 
 fn positions(sample: &ReplicaSample, origin: Instant) -> Positions {
