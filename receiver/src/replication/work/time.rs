@@ -56,6 +56,8 @@ pub(super) struct Times {
     rows: HashMap<Key, Row>,
     samples: VecDeque<(u64, Duration)>,
     sampled: Option<Instant>,
+    /// Tables of which rows are looked for.
+    sought: HashSet<Arc<Object>>,
     without_key: HashSet<(String, String)>,
     asked: Option<(Instant, HashSet<Arc<Object>>)>,
     /// When it was told last: what begins since then counts from there.
@@ -68,6 +70,7 @@ impl Times {
             rows: HashMap::new(),
             samples: VecDeque::new(),
             sampled: None,
+            sought: HashSet::new(),
             without_key: HashSet::new(),
             asked: None,
             since: at,
@@ -127,7 +130,13 @@ impl Times {
 
     /// Log was received that changes rows of a table; that it has no key is told before any time is.
     pub(super) fn received(&mut self, table: &Arc<Object>, work: Work, now: Instant) {
-        if work.sought > 0 && self.has_no_key(table) {
+        if work.sought == 0 {
+            return;
+        }
+        if self.sought.len() < MOST_ROWS && !self.sought.contains(table) {
+            self.sought.insert(Arc::clone(table));
+        }
+        if self.has_no_key(table) {
             self.add((Some(Arc::clone(table)), true), Duration::ZERO, now);
         }
     }
@@ -153,19 +162,22 @@ impl Times {
 
     /// Whether the server is to be asked which tables have no key.
     pub(super) fn wants_keys(&self, now: Instant) -> bool {
-        let tables = || self.rows.keys().filter_map(|(table, _)| table.as_ref());
-        let Some((asked, known)) = &self.asked else { return tables().next().is_some() };
+        let Some((asked, known)) = &self.asked else { return !self.sought.is_empty() };
         let passed = now.saturating_duration_since(*asked);
-        passed >= ASK.1 || (passed >= ASK.0 && tables().any(|table| !known.contains(table)))
+        passed >= ASK.1 || (passed >= ASK.0 && !self.sought.is_subset(known))
     }
 
     /// What it said; nothing, where it said nothing.
     pub(super) fn keys(&mut self, without: Option<Vec<Object>>, now: Instant) {
-        let tables = self.rows.keys().filter_map(|(table, _)| table.clone()).collect();
-        self.asked = Some((now, tables));
+        // Those that are still in use come again.
+        let sought = std::mem::take(&mut self.sought);
         if let Some(without) = without {
             self.without_key = without.into_iter().map(|table| (table.namespace, table.table)).collect();
         }
+        for table in sought.iter().filter(|table| self.has_no_key(table)).cloned().collect::<Vec<_>>() {
+            self.add((Some(table), true), Duration::ZERO, now);
+        }
+        self.asked = Some((now, sought));
     }
 
     /// The series that changed since the last time, and those that have ended. `at` is the points' time.
