@@ -18,10 +18,10 @@ async fn a_table_without_a_primary_key_owes_the_cpu_that_looking_for_its_rows_ta
     if !can_run("a_table_without_a_primary_key_owes_the_cpu_that_looking_for_its_rows_takes") {
         return;
     }
-    let mut options = MariaOptions::default();
+    let mut options = MariaOptions::small();
     options.setup.extend(visits());
     let scene = Scene::build_with(options).await;
-    // More than ten times as many rows, and twenty times as many bytes, of a table with a key.
+    // More than six times as many rows of a table with a key.
     let decoy = scene.lab.start_workload(MariaUpdates::ranges_of_customers(), 25).await.expect("a workload");
     scene.warm_up().await;
     let since = scene.recorder.ticks().len();
