@@ -169,6 +169,8 @@ impl Server {
         command.arg(format!("--server-id={}", self.id)).arg(format!("--port={}", self.port));
         command.arg(format!("--datadir={}", self.directory.display()));
         command.arg(format!("--socket={}", self.socket.display()));
+        // A server that starts clears its directory of whatever looks like a temporary table, of others' too.
+        command.arg(format!("--tmpdir={}", self.directory.display()));
         command.arg(format!("--pid-file={}", self.directory.join("server.pid").display()));
         command.args(&self.arguments).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.process = Some(command.spawn().unwrap());
