@@ -10,7 +10,7 @@ use std::{
 use mysql_async::{Conn, OptsBuilder, prelude::Queryable};
 use tempfile::TempDir;
 
-use super::{Act, holder};
+use super::{Act, beats, holder, made};
 
 const DEADLINE: Duration = Duration::from_mins(1);
 
@@ -43,7 +43,8 @@ impl Flavour {
             delay: "CHANGE REPLICATION SOURCE TO SOURCE_DELAY = 600",
             forget: "RESET REPLICA ALL",
             grants: "GRANT REPLICATION CLIENT, PROCESS ON *.* TO agent@'127.0.0.1'; \
-                     GRANT SELECT ON performance_schema.* TO agent@'127.0.0.1'",
+                     GRANT SELECT ON performance_schema.* TO agent@'127.0.0.1'; \
+                     GRANT CREATE, SELECT, INSERT, UPDATE ON beats.* TO agent@'127.0.0.1'",
         }
     }
 
@@ -59,7 +60,8 @@ impl Flavour {
             start: "START SLAVE",
             delay: "STOP SLAVE; CHANGE MASTER TO MASTER_DELAY = 600",
             forget: "RESET SLAVE ALL",
-            grants: "GRANT SLAVE MONITOR, BINLOG MONITOR, PROCESS ON *.* TO agent@'127.0.0.1'",
+            grants: "GRANT SLAVE MONITOR, BINLOG MONITOR, PROCESS ON *.* TO agent@'127.0.0.1'; \
+                     GRANT CREATE, SELECT, INSERT, UPDATE ON beats.* TO agent@'127.0.0.1'",
         }
     }
 }
@@ -145,6 +147,9 @@ impl Scenery {
                         GRANT REPLICATION SLAVE ON *.* TO repl@'127.0.0.1'; CREATE USER agent@'127.0.0.1'; \
                         CREATE USER secret@'127.0.0.1' IDENTIFIED BY 'geheim'";
         let tables = "CREATE DATABASE shop; CREATE TABLE shop.orders (id INT PRIMARY KEY, x INT) ENGINE=InnoDB; \
+                      CREATE TABLE shop.tags (name CHAR(8) NOT NULL UNIQUE) ENGINE=InnoDB; \
+                      CREATE TABLE shop.`order lines` (x INT UNIQUE) ENGINE=InnoDB; \
+                      CREATE TABLE shop.parts (x INT) ENGINE=InnoDB PARTITION BY HASH (x) PARTITIONS 2; \
                       INSERT INTO shop.orders VALUES (1, 1), (2, 2)";
         run(&mut sql, &[accounts, grants, tables].join(";")).await;
         let mut sql = replica.sql().await;
@@ -181,6 +186,26 @@ impl Scenery {
                 );
                 let id: u64 = replica.query_first(sql).await.unwrap().unwrap();
                 return vec![("index".to_owned(), id.to_string())];
+            }
+            "beats" if self.act != Act::Primary => {
+                let dsn = format!("mysql://agent@127.0.0.1:{}/?ssl-mode=DISABLED", self.primary.port);
+                let (engine, _) = made(&dsn);
+                beats::write_all(&*engine).await;
+                engine.close(false).await;
+                until("the replica has the beats", async || {
+                    let mut sql = self.replica.sql().await;
+                    let count = sql.query_first("SELECT COUNT(*) FROM beats.heartbeat").await.ok().flatten();
+                    count.filter(|count: &usize| *count == beats::newest().len())
+                })
+                .await;
+            }
+            "read-only" => run(&mut primary, "SET GLOBAL read_only = 1").await,
+            "read-only transactions" => {
+                run(&mut primary, "SET GLOBAL read_only = 0; SET GLOBAL TRANSACTION READ ONLY").await;
+            }
+            "statements logged" => {
+                let sql = "SET GLOBAL TRANSACTION READ WRITE; SET GLOBAL binlog_format = STATEMENT";
+                run(&mut primary, sql).await;
             }
             "row lock" | "metadata lock" | "global lock" => {
                 let mut held = self.replica.sql().await;
