@@ -70,13 +70,13 @@ impl Stage {
         }
     }
 
-    /// An engine that asks the server.
-    fn engine(&self) -> (Arc<dyn Engine>, CatalogReader) {
+    /// An engine that asks the server with an account.
+    fn engine(&self, account: &str) -> (Arc<dyn Engine>, CatalogReader) {
         let port = match self {
             Self::Live(recorder) => recorder.port(),
             Self::Recorded(replayer) => replayer.port,
         };
-        made(&format!("mysql://agent@127.0.0.1:{port}/?ssl-mode=DISABLED"))
+        made(&format!("mysql://{account}@127.0.0.1:{port}/?ssl-mode=DISABLED"))
     }
 }
 
@@ -141,7 +141,7 @@ impl Act {
     /// Asks everything that the agent asks, and looks at what is made of it.
     async fn play(self, stage: &mut Stage, version: &str) {
         let what = format!("{version} {}", self.name());
-        let (engine, catalog) = stage.engine();
+        let (engine, catalog) = stage.engine("agent");
         match self {
             Self::Primary => {
                 primary(stage, &*engine, &what).await;

@@ -82,7 +82,14 @@ pub(super) async fn on_primary(stage: &mut Stage, engine: &dyn Engine, what: &st
     shown(engine, &newest(), what).await;
     stage.enter("read-only").await;
     are_refused(engine, NotWritable::ReadOnly, what).await;
-    // The server itself refuses what is then written.
+    // Somebody makes it read-only just after it was asked whether it is: it refuses the account, and where the account may
+    // write even so, the statement writes nothing.
+    stage.enter("read-only meanwhile").await;
+    are_refused(engine, NotWritable::ReadOnly, what).await;
+    stage.enter("read-only meanwhile for others").await;
+    let (mighty, _) = stage.engine("super");
+    are_refused(&*mighty, NotWritable::ReadOnly, what).await;
+    mighty.close(false).await;
     stage.enter("read-only transactions").await;
     are_refused(engine, NotWritable::ReadOnly, what).await;
     stage.enter("statements logged").await;
