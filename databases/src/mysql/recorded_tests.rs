@@ -2,6 +2,7 @@
 //! MariaDB 10.11 were recorded from such servers; of versions that could not be run the columns, types and names are
 //! those of their manuals: the note `source` of each file says which.
 
+mod beats;
 mod packet;
 mod recorder;
 mod replayer;
@@ -18,6 +19,7 @@ use crate::{
     catalog::{CatalogReader, FileKey, Resolution, Wanted},
     engine::Engine,
     error::DatabaseError,
+    heartbeat::NotWritable,
     locate::Place,
     positions::{ReplicaSample, WaitKind},
 };
@@ -68,13 +70,13 @@ impl Stage {
         }
     }
 
-    /// An engine that asks the server.
-    fn engine(&self) -> (Arc<dyn Engine>, CatalogReader) {
+    /// An engine that asks the server with an account.
+    fn engine(&self, account: &str) -> (Arc<dyn Engine>, CatalogReader) {
         let port = match self {
             Self::Live(recorder) => recorder.port(),
             Self::Recorded(replayer) => replayer.port,
         };
-        made(&format!("mysql://agent@127.0.0.1:{port}/?ssl-mode=DISABLED"))
+        made(&format!("mysql://{account}@127.0.0.1:{port}/?ssl-mode=DISABLED"))
     }
 }
 
@@ -139,16 +141,23 @@ impl Act {
     /// Asks everything that the agent asks, and looks at what is made of it.
     async fn play(self, stage: &mut Stage, version: &str) {
         let what = format!("{version} {}", self.name());
-        let (engine, catalog) = stage.engine();
+        let (engine, catalog) = stage.engine("agent");
         match self {
-            Self::Primary => primary(stage, &*engine, &what).await,
+            Self::Primary => {
+                primary(stage, &*engine, &what).await;
+                beats::on_primary(stage, &*engine, &what).await;
+            }
             Self::Replica | Self::Single | Self::Parallel => {
                 replica(stage, &*engine, &what).await;
                 indexes(stage, &*engine, &catalog).await;
+                beats::on_replica(stage, &*engine, &what).await;
                 self.locks(stage, &*engine, version).await;
                 positions(stage, &*engine, &what).await;
             }
-            Self::Unprivileged => unprivileged(stage, &*engine, &what).await,
+            Self::Unprivileged => {
+                unprivileged(stage, &*engine, &what).await;
+                beats::without_privileges(&*engine, &what).await;
+            }
             Self::WithoutPerformanceSchema => blind(stage, &*engine, &what).await,
         }
         engine.close(false).await;
@@ -194,6 +203,8 @@ fn holder(scene: &str) -> String {
 
 async fn primary(stage: &mut Stage, engine: &dyn Engine, what: &str) {
     stage.enter("start").await;
+    // Nobody has asked before, so that it is asked who the server is.
+    keyless(engine, what).await;
     let before = engine.flushed().await.unwrap();
     assert!(before.flushed > 0 && before.timeline == 101, "{what}: {before:?}");
     assert!(!engine.sample().await.unwrap().in_recovery);
@@ -241,6 +252,20 @@ async fn replica(stage: &mut Stage, engine: &dyn Engine, what: &str) {
     }
     let findings = engine.check().await;
     assert!(findings.iter().all(|finding| finding.ok), "{what}: {findings:?}");
+    let named = keyless(engine, what).await.join(", ");
+    let is_told =
+        findings.iter().any(|f| f.what.contains("without a primary key") && f.what.ends_with(&named));
+    assert!(is_told, "{what}: {findings:?}");
+}
+
+/// Tables without a key, as people name them: neither those with a primary key nor with another that serves as one, and of
+/// MySQL none with partitions.
+async fn keyless(engine: &dyn Engine, what: &str) -> Vec<String> {
+    let tables = engine.tables_without_key().await.unwrap();
+    let named: Vec<_> = tables.iter().map(|table| format!("{}.{}", table.namespace, table.table)).collect();
+    let expected = if what.starts_with("mariadb") { 2 } else { 1 };
+    assert_eq!(named, &["shop.order lines", "shop.parts"][..expected], "{what}");
+    named
 }
 
 /// That pages are named by the number of their index, and large values by their table.
@@ -275,6 +300,7 @@ async fn positions(stage: &mut Stage, engine: &dyn Engine, what: &str) {
     })
     .await;
     assert!(stopped.paused && stopped.streaming && stopped.apply_thread.is_none(), "{what}: {stopped:?}");
+    beats::are_refused(engine, NotWritable::Replica, what).await;
     stage.enter("delayed").await;
     let delayed = sampled(engine, "it is delayed", waits_for(WaitKind::Delayed)).await;
     assert!(
@@ -290,6 +316,7 @@ async fn positions(stage: &mut Stage, engine: &dyn Engine, what: &str) {
     stage.enter("promoted").await;
     let promoted = sampled(engine, "it is no replica any more", |sample| !sample.in_recovery).await;
     assert_eq!((promoted.received, promoted.wait), (None, None), "{what}");
+    beats::when_promoted(engine, what).await;
 }
 
 async fn unprivileged(stage: &mut Stage, engine: &dyn Engine, what: &str) {
@@ -308,8 +335,9 @@ async fn unprivileged(stage: &mut Stage, engine: &dyn Engine, what: &str) {
         assert!(remedy.contains(&format!("GRANT {expected} TO 'agent'@'127.0.0.1'")), "{what}: {remedy}");
     }
     assert!(engine.started().await.is_ok() && engine.load_catalog().await.is_ok(), "{what}");
-    let error = engine.flushed().await.unwrap_err();
-    assert!(matches!(&error, DatabaseError::Query { code, .. } if code == "1227"), "{what}: {error}");
+    for error in [engine.flushed().await.unwrap_err(), engine.tables_without_key().await.unwrap_err()] {
+        assert!(matches!(&error, DatabaseError::Query { code, .. } if code == "1227"), "{what}: {error}");
+    }
 }
 
 /// MySQL with `performance_schema = OFF`: lag is still told, threads and holders are not.

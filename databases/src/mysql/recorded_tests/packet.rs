@@ -63,7 +63,11 @@ pub(super) fn written(answer: &Answer) -> Vec<u8> {
             let [low, high] = code.to_le_bytes();
             vec![[&[0xff, low, high, b'#'], state.as_bytes(), message.as_bytes()].concat()]
         }
-        Answer::Rows(columns, _) if columns.is_empty() => vec![OK.to_vec()],
+        Answer::Done(changed) => {
+            // No statement here changes so many rows that their number needs more bytes.
+            let changed = u8::try_from(*changed).ok().filter(|changed| *changed < 0xfb).unwrap();
+            vec![[&OK[..1], &[changed], &OK[2..]].concat()]
+        }
         Answer::Rows(columns, rows) => {
             let mut contents = vec![vec![u8::try_from(columns.len()).unwrap()]];
             contents.extend(columns.iter().map(described));
@@ -119,7 +123,7 @@ impl Reading {
         let first = content.first().copied().unwrap_or(0);
         let Some(count) = self.count else {
             return match first {
-                0 => Some(Answer::Rows(Vec::new(), Vec::new())),
+                0 => Some(Answer::Done(content[1].into())),
                 0xff => Some(error(content)),
                 count => {
                     self.count = Some(usize::from(count));

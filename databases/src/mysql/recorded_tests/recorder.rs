@@ -14,7 +14,7 @@ use tokio::{
 use super::{
     Act, Stage, file, made,
     packet::{self, Reading},
-    servers::{Flavour, Scenery},
+    servers::{Flavour, Meanwhile, Scenery},
     tape::Tape,
 };
 
@@ -31,11 +31,11 @@ impl Recorder {
         let tape: Arc<Mutex<Tape>> = Arc::default();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let kept = Arc::clone(&tape);
+        let (kept, meanwhile) = (Arc::clone(&tape), scenery.meanwhile.clone());
         tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
                 let far = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
-                tokio::spawn(carry(near, far, Arc::clone(&kept)));
+                tokio::spawn(carry(near, far, Arc::clone(&kept), meanwhile.clone()));
             }
         });
         Self { scenery, tape, port }
@@ -57,7 +57,7 @@ impl Recorder {
     }
 }
 
-async fn carry(near: TcpStream, far: TcpStream, tape: Arc<Mutex<Tape>>) {
+async fn carry(near: TcpStream, far: TcpStream, tape: Arc<Mutex<Tape>>, meanwhile: Meanwhile) {
     let (mut from_agent, mut to_agent) = near.into_split();
     let (mut from_server, mut to_server) = far.into_split();
     let (Some((number, greeting)), mut no_eof) = (packet::read(&mut from_server).await, false) else {
@@ -93,6 +93,7 @@ async fn carry(near: TcpStream, far: TcpStream, tape: Arc<Mutex<Tape>>) {
             owed.lock().unwrap().pop_front();
             reading = Reading::default();
             tape.lock().unwrap().keep(&sql, answer);
+            meanwhile.answered(&sql).await;
         }
         if !packet::write(&mut to_agent, number, &content).await {
             return;

@@ -4,13 +4,14 @@ use std::{
     fmt::Debug,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use mysql_async::{Conn, OptsBuilder, prelude::Queryable};
 use tempfile::TempDir;
 
-use super::{Act, holder};
+use super::{Act, beats, holder, made};
 
 const DEADLINE: Duration = Duration::from_mins(1);
 
@@ -43,7 +44,8 @@ impl Flavour {
             delay: "CHANGE REPLICATION SOURCE TO SOURCE_DELAY = 600",
             forget: "RESET REPLICA ALL",
             grants: "GRANT REPLICATION CLIENT, PROCESS ON *.* TO agent@'127.0.0.1'; \
-                     GRANT SELECT ON performance_schema.* TO agent@'127.0.0.1'",
+                     GRANT SELECT ON performance_schema.* TO agent@'127.0.0.1'; \
+                     GRANT CREATE, SELECT, INSERT, UPDATE ON beats.* TO agent@'127.0.0.1'",
         }
     }
 
@@ -59,7 +61,8 @@ impl Flavour {
             start: "START SLAVE",
             delay: "STOP SLAVE; CHANGE MASTER TO MASTER_DELAY = 600",
             forget: "RESET SLAVE ALL",
-            grants: "GRANT SLAVE MONITOR, BINLOG MONITOR, PROCESS ON *.* TO agent@'127.0.0.1'",
+            grants: "GRANT SLAVE MONITOR, BINLOG MONITOR, PROCESS ON *.* TO agent@'127.0.0.1'; \
+                     GRANT CREATE, SELECT, INSERT, UPDATE ON beats.* TO agent@'127.0.0.1'",
         }
     }
 }
@@ -117,6 +120,23 @@ impl Drop for Server {
     }
 }
 
+/// What somebody else does to the server that is asked, just before an answer is given to the agent.
+#[derive(Clone)]
+pub(super) struct Meanwhile {
+    root: OptsBuilder,
+    /// A piece of the statement that is answered, and what is done.
+    due: Arc<Mutex<Option<[&'static str; 2]>>>,
+}
+
+impl Meanwhile {
+    pub(super) async fn answered(&self, asked: &str) {
+        let due = self.due.lock().unwrap().take_if(|[after, _]| asked.contains(*after));
+        if let Some([_, statement]) = due {
+            run(&mut Conn::new(self.root.clone()).await.unwrap(), statement).await;
+        }
+    }
+}
+
 /// The servers of one act, and what is held open for a scene.
 pub(super) struct Scenery {
     flavour: [&'static str; 4],
@@ -125,6 +145,7 @@ pub(super) struct Scenery {
     primary: Server,
     replica: Server,
     held: Option<Conn>,
+    pub(super) meanwhile: Meanwhile,
     _root: TempDir,
 }
 
@@ -143,8 +164,12 @@ impl Scenery {
         let grants = if act == Act::Unprivileged { "DO 0" } else { flavour.grants };
         let accounts = "CREATE USER repl@'127.0.0.1' IDENTIFIED BY 'x'; \
                         GRANT REPLICATION SLAVE ON *.* TO repl@'127.0.0.1'; CREATE USER agent@'127.0.0.1'; \
+                        CREATE USER super@'127.0.0.1'; GRANT ALL ON *.* TO super@'127.0.0.1'; \
                         CREATE USER secret@'127.0.0.1' IDENTIFIED BY 'geheim'";
         let tables = "CREATE DATABASE shop; CREATE TABLE shop.orders (id INT PRIMARY KEY, x INT) ENGINE=InnoDB; \
+                      CREATE TABLE shop.tags (name CHAR(8) NOT NULL UNIQUE) ENGINE=InnoDB; \
+                      CREATE TABLE shop.`order lines` (x INT UNIQUE) ENGINE=InnoDB; \
+                      CREATE TABLE shop.parts (x INT) ENGINE=InnoDB PARTITION BY HASH (x) PARTITIONS 2; \
                       INSERT INTO shop.orders VALUES (1, 1), (2, 2)";
         run(&mut sql, &[accounts, grants, tables].join(";")).await;
         let mut sql = replica.sql().await;
@@ -154,9 +179,11 @@ impl Scenery {
             sql.query_first::<u32, _>("SELECT x FROM shop.orders WHERE id = 2").await.ok().flatten()
         })
         .await;
+        let asked = if act == Act::Primary { &primary } else { &replica };
+        let meanwhile = Meanwhile { root: asked.options(), due: Arc::default() };
         let is_mysql = flavour.is_mysql;
         let flavour = [flavour.stop, flavour.start, flavour.delay, flavour.forget];
-        Self { flavour, is_mysql, act, primary, replica, held: None, _root: root }
+        Self { flavour, is_mysql, act, primary, replica, held: None, meanwhile, _root: root }
     }
 
     /// Port of the server that the agent's code asks.
@@ -181,6 +208,35 @@ impl Scenery {
                 );
                 let id: u64 = replica.query_first(sql).await.unwrap().unwrap();
                 return vec![("index".to_owned(), id.to_string())];
+            }
+            "beats" if self.act != Act::Primary => {
+                let dsn = format!("mysql://agent@127.0.0.1:{}/?ssl-mode=DISABLED", self.primary.port);
+                let (engine, _) = made(&dsn);
+                beats::write_all(&*engine).await;
+                engine.close(false).await;
+                until("the replica has the beats", async || {
+                    let mut sql = self.replica.sql().await;
+                    let number = sql
+                        .query_first("SELECT number FROM beats.heartbeat ORDER BY number DESC LIMIT 1")
+                        .await
+                        .ok()
+                        .flatten();
+                    number.filter(|number: &u64| *number == beats::newest()[0].number)
+                })
+                .await;
+            }
+            "read-only" => run(&mut primary, "SET GLOBAL read_only = 1").await,
+            "read-only meanwhile" | "read-only meanwhile for others" => {
+                run(&mut primary, "SET GLOBAL read_only = 0").await;
+                let due = ["@@global.innodb_read_only", "SET GLOBAL read_only = 1"];
+                *self.meanwhile.due.lock().unwrap() = Some(due);
+            }
+            "read-only transactions" => {
+                run(&mut primary, "SET GLOBAL read_only = 0; SET GLOBAL TRANSACTION READ ONLY").await;
+            }
+            "statements logged" => {
+                let sql = "SET GLOBAL TRANSACTION READ WRITE; SET GLOBAL binlog_format = STATEMENT";
+                run(&mut primary, sql).await;
             }
             "row lock" | "metadata lock" | "global lock" => {
                 let mut held = self.replica.sql().await;

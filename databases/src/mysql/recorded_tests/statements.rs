@@ -8,7 +8,7 @@ use super::{
 };
 
 /// How the agent's statements begin.
-const BEGINNINGS: [&str; 4] = ["SELECT ", "SHOW ", "SET ", "WITH "];
+const BEGINNINGS: [&str; 6] = ["SELECT ", "SHOW ", "SET ", "WITH ", "INSERT ", "CREATE "];
 
 /// String literals of a source file before its tests, without what joins their lines.
 fn literals(source: &str) -> Vec<String> {

@@ -24,6 +24,8 @@ pub(super) struct Column {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     Rows(Vec<Column>, Vec<Vec<Value>>),
+    /// How many rows were changed.
+    Done(u64),
     /// Number, SQL state and text.
     Error(u16, String, String),
 }
@@ -112,6 +114,7 @@ impl Tape {
                             writeln!(text, "row{}", values(row)).unwrap();
                         }
                     }
+                    Answer::Done(changed) => writeln!(text, "changed {changed}").unwrap(),
                     Answer::Error(code, state, message) => {
                         writeln!(text, "error {code} {state} {message}").unwrap();
                     }
@@ -154,6 +157,7 @@ impl Tape {
                     assert_eq!(row.len(), columns.len(), "{}: {line}", path.display());
                     rows.push(row);
                 }
+                "changed" => *tape.last(&sql) = Answer::Done(rest.parse().unwrap()),
                 "error" => {
                     let words: Vec<_> = rest.splitn(3, ' ').collect();
                     let (state, message) = (words[1].to_owned(), words[2].to_owned());
@@ -186,6 +190,7 @@ fn words(answer: &Answer) -> Vec<Value> {
     };
     match answer {
         Answer::Rows(_, rows) => rows.iter().flatten().map(text).collect(),
+        Answer::Done(changed) => vec![Some(format!("changed {changed}").into_bytes())],
         Answer::Error(code, ..) => vec![Some(code.to_string().into_bytes())],
     }
 }
