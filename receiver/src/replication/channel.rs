@@ -47,8 +47,8 @@ pub(super) struct Channel {
     instance: Option<Uuid>,
     /// What the last report told.
     told: Told,
-    /// Whether replay waits for the agent itself.
-    own_fault: bool,
+    /// Since when replay waits for the agent itself.
+    own_fault: Option<Instant>,
     /// The last error, said once and not 50 times a second.
     failing: Option<String>,
 }
@@ -69,7 +69,7 @@ pub(super) async fn run(database: Database, settings: ReplicationSettings, outpu
         info: ReplicaInfo::default(),
         instance: None,
         told: Told::default(),
-        own_fault: false,
+        own_fault: None,
         failing: None,
     }));
     let end = control.drain.child_token();
@@ -152,13 +152,21 @@ async fn look(database: &Database, replica: &mut ReplicaSampler, shared: &Shared
                 work.sample(sample.monotonic, sample.replayed.filter(|_| is_at_work(&sample)));
             }
             let own = sample.wait.as_ref().is_some_and(|wait| wait.own);
-            if own && !std::mem::replace(&mut channel.own_fault, own) {
-                tracing::error!(
-                    database = %database.id(),
-                    "replay waits for a session of the agent itself; it is named as the holder, please report this"
-                );
+            match channel.own_fault {
+                None if own => {
+                    channel.own_fault = Some(sample.monotonic);
+                    tracing::error!(
+                        database = %database.id(),
+                        "replay waits for a session of the agent itself; it is named as the holder, please report this"
+                    );
+                }
+                Some(since) if !own => {
+                    let waited = sample.monotonic.saturating_duration_since(since);
+                    tracing::info!(database = %database.id(), ?waited, "replay waits for no session of the agent any more");
+                    channel.own_fault = None;
+                }
+                _ => {}
             }
-            channel.own_fault = own;
             channel.last = Some(sample);
             if channel.failing.take().is_some() {
                 tracing::info!(database = %database.id(), "replica answers again");
