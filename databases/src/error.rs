@@ -121,6 +121,14 @@ pub enum DatabaseError {
 }
 
 impl DatabaseError {
+    /// What the server called its refusal, where it answered with one.
+    pub(crate) fn code(&self) -> Option<&str> {
+        match self {
+            Self::Query { code, .. } => Some(code),
+            _ => None,
+        }
+    }
+
     /// Whether the connection is of no more use.
     pub(crate) fn is_fatal_to_connection(&self) -> bool {
         !matches!(self, Self::Query { code, .. } if !code.starts_with("57P") && !code.starts_with("08") && code.len() == 5)

@@ -95,5 +95,5 @@ fn without_key(tables: &[Object]) -> Option<Finding> {
 
 /// Whether a privilege is missing.
 fn is_forbidden(error: &DatabaseError) -> bool {
-    matches!(error, DatabaseError::Query { code, .. } if ["1044", "1142", "1227"].contains(&code.as_str()))
+    matches!(error.code(), Some("1044" | "1142" | "1227"))
 }

@@ -148,7 +148,7 @@ impl Writer {
                 ask(&mut open.session, WRITING, &sql).await?;
             }
             // Somebody has made it read-only since the question, and the account may not write then.
-            Err(failed) if matches!(code(failed.error()), Some("1290" | "1792" | "1836")) => {
+            Err(failed) if matches!(failed.error().code(), Some("1290" | "1792" | "1836")) => {
                 return Ok(Written::Not(NotWritable::ReadOnly));
             }
             answer => drop(answer?),
@@ -166,7 +166,7 @@ impl Writer {
         let mut last = None;
         for at in (0..REPLICA_STATUS.len()).map(|step| (begin + step) % REPLICA_STATUS.len()) {
             match ask(session, ROLE, REPLICA_STATUS[at]).await {
-                Err(failed) if code(failed.error()) == Some(SYNTAX) => last = Some(failed),
+                Err(failed) if failed.error().code() == Some(SYNTAX) => last = Some(failed),
                 answer => {
                     self.status.store(at, Ordering::Relaxed);
                     return answer.map(|rows| !rows.is_empty());
@@ -261,22 +261,15 @@ fn beat(row: &Answer) -> Option<Beat> {
     })
 }
 
-fn code(error: &DatabaseError) -> Option<&str> {
-    match error {
-        DatabaseError::Query { code, .. } => Some(code),
-        _ => None,
-    }
-}
-
 /// Whether there is no such table, or no such database.
 fn is_missing(error: &DatabaseError) -> bool {
-    matches!(code(error), Some("1146" | "1049"))
+    matches!(error.code(), Some("1146" | "1049"))
 }
 
 /// The error, with the SQL that mends it where there is such.
 fn explained(link: &Link, schema: &str, about: &About, error: DatabaseError) -> DatabaseError {
     let all = format!("{}; {}; {}", make_schema(schema), make_table(schema), grant(schema, about));
-    let (reason, sql) = match code(&error) {
+    let (reason, sql) = match error.code() {
         Some("1146" | "1049") => (format!("there is no table {}", table(schema)), all),
         Some("1044" | "1142" | "1143" | "1227") => (
             format!(

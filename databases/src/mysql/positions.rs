@@ -249,7 +249,7 @@ async fn understood(
     let mut last = None;
     for at in (0..statements.len()).map(|step| (begin + step) % statements.len()) {
         match link.asked(purpose, statements[at]).await {
-            Err(error) if matches!(&error, DatabaseError::Query { code, .. } if code == SYNTAX) => {
+            Err(error) if error.code() == Some(SYNTAX) => {
                 last = Some(error);
             }
             answer => {

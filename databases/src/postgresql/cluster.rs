@@ -18,7 +18,7 @@ pub(super) async fn system_identifier(link: &Link) -> Result<Option<u64>, Databa
 
 /// Whether a function may not be called, or is not there.
 fn is_forbidden(error: &DatabaseError) -> bool {
-    matches!(error, DatabaseError::Query { code, .. } if code == "42501" || code == "42883")
+    matches!(error.code(), Some("42501" | "42883"))
 }
 
 /// When the server was started, as seconds since the epoch.

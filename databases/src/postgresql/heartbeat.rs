@@ -94,7 +94,7 @@ impl Writer {
                 self.upsert(session, beat).await?;
             }
             // Somebody has made it read-only since the question.
-            Err(error) if code(&error) == Some("25006") => return Ok(Written::Not(NotWritable::ReadOnly)),
+            Err(error) if error.code() == Some("25006") => return Ok(Written::Not(NotWritable::ReadOnly)),
             written => written?,
         }
         let ended = Instant::now();
@@ -182,23 +182,16 @@ fn beat(row: &Answer) -> Result<Option<Beat>, DatabaseError> {
     }))
 }
 
-fn code(error: &DatabaseError) -> Option<&str> {
-    match error {
-        DatabaseError::Query { code, .. } => Some(code),
-        _ => None,
-    }
-}
-
 /// Whether there is no such table, or no such schema.
 fn is_missing(error: &DatabaseError) -> bool {
-    matches!(code(error), Some("42P01" | "3F000"))
+    matches!(error.code(), Some("42P01" | "3F000"))
 }
 
 /// The error, with the SQL that mends it where there is such.
 fn explained(link: &Link, schema: &str, role: &str, error: DatabaseError) -> DatabaseError {
     let server = || link.reach().name().to_owned();
     let all = || format!("{}; {}; {}", make_schema(schema), make_table(schema), grant(schema, role));
-    match code(&error) {
+    match error.code() {
         Some("42P01" | "3F000") => DatabaseError::Heartbeat {
             server: server(),
             reason: format!("there is no table {}", table(schema)),
